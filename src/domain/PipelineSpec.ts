@@ -1,0 +1,76 @@
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import { Schema } from "effect"
+import { JsonObject, JsonValue } from "./Json.ts"
+import { BackoffSeconds, BackoffStrategy } from "./Retry.ts"
+import { ErrorCode } from "./StepFailed.ts"
+
+/** Name of a step, and of an output under `steps`. One with `-` is quoted in expressions: `steps."get-user".id`. */
+export const StepId = Schema.String.pipe(
+  Schema.pattern(/^[A-Za-z_][A-Za-z0-9_-]{0,63}$/, {
+    message: () =>
+      "a name starts with a letter or _, goes on with letters, digits, _ and -, and has at most 64 characters"
+  })
+)
+
+/** Address of a tool, `namespace.tool`. The namespace is `core` or that of an extension; the tool's name may have dots. */
+export const ToolAddress = Schema.String.pipe(
+  Schema.pattern(/^[A-Za-z][A-Za-z0-9_-]{0,63}\.[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/, {
+    message: () => "a tool is namespace.tool, for example mail.send"
+  })
+)
+
+const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+
+/** Retries of one step, within one attempt of the run; what is left out is as in `defaultBackoff`. */
+export const StepRetry = Schema.Struct({
+  /** Calls in total, the first one counted. */
+  max_attempts: Schema.Int.pipe(Schema.between(1, 100)),
+  backoff_strategy: optional(BackoffStrategy),
+  backoff_seconds: optional(BackoffSeconds),
+  backoff_max_seconds: optional(BackoffSeconds),
+  /** Only failures with these codes are retried; by default, the retryable ones. */
+  on: optional(Schema.Array(ErrorCode))
+})
+
+/** What follows when a step has failed for good: the run fails, goes on with null as output, or jumps to a later step. */
+export const OnError = Schema.Union(Schema.Literal("fail", "continue"), Schema.Struct({ goto: StepId }))
+
+/** One step of a pipeline, as it is written. */
+export const Step = Schema.Struct({
+  /** Made from the position, `step_1`, when left out. */
+  id: optional(StepId),
+  uses: ToolAddress,
+  /** The tool's input, a template; `{}` when left out. */
+  with: optional(JsonValue),
+  /** A second name of the output under `steps`. */
+  save_as: optional(StepId),
+  /** A condition; where it does not hold, the step is skipped. */
+  if: optional(Schema.String),
+  timeout_seconds: optional(Schema.Int.pipe(Schema.between(1, 86_400))),
+  retry: optional(StepRetry),
+  on_error: optional(OnError),
+  /** A template; `<run id>:<step id>` when left out. */
+  idempotency_key: optional(Schema.String.pipe(Schema.minLength(1)))
+})
+
+/** See the schema of the same name. */
+export type Step = typeof Step.Type
+
+/** The payload of a task. Decode with `onExcessProperty: "error"`, then `check` it. */
+export const PipelineSpec = Schema.Struct({
+  /** What `params` is in the templates, unless a run brings its own. */
+  params: optional(JsonObject),
+  pipeline: Schema.Array(Step).pipe(Schema.minItems(1), Schema.maxItems(200)),
+  /** Whether a plain path that names nothing is an error (the default) or null. */
+  strict: optional(Schema.Boolean)
+})
+
+/** See the schema of the same name. */
+export type PipelineSpec = typeof PipelineSpec.Type
+
+/** A pipeline that can be read but not be run: each problem with the JSON Pointer of its place. */
+export class InvalidPipeline extends Schema.TaggedError<InvalidPipeline>()(
+  "InvalidPipeline",
+  { errors: Schema.Array(Schema.Struct({ path: Schema.String, message: Schema.String })) },
+  HttpApiSchema.annotations({ status: 422 })
+) {}

@@ -1,0 +1,62 @@
+import type { Path } from "./Expression.ts"
+import { pointer } from "./Json.ts"
+
+/** What a name under `steps` stands for: the position of its step, and whether it is the step's id. */
+export interface StepName {
+  readonly index: number
+  readonly isId: boolean
+}
+
+const roots = ["params", "steps", "errors", "event", "run", "task", "now"]
+
+/** The fields of the parts of the context that are the same in every run. */
+const fields: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
+  ["event", ["topic", "payload", "id", "at"]],
+  ["run", ["id", "attempt", "scheduled_for", "trigger"]],
+  ["task", ["id", "title", "labels"]]
+])
+
+const unknownRoot = (root: string): string => {
+  if (root === "item" || root === "index") return `${root} is known only within for_each`
+  if (root === "true" || root === "false" || root === "null")
+    return `write \`${root}\` between backticks: bare, it is the name of a field`
+  return `there is no ${root}; an expression reads ${roots.join(", ")}`
+}
+
+const stepProblem = (name: string, current: number, names: ReadonlyMap<string, StepName>): string | undefined => {
+  const step = names.get(name)
+  if (step === undefined) return `no step has the id or save_as ${name}`
+  if (step.index < current) return undefined
+  return step.index === current
+    ? `${name} is this step's own output, which does not exist before it has run`
+    : `${name} is the output of a later step`
+}
+
+/**
+ * Why what a step reads can never be there: a name that no context has, an unknown step, one that runs later. Undefined
+ * for a reference that may hold. `current` is the position of the reading step, `names` are all names under `steps`.
+ */
+export const referenceProblem = (
+  path: Path,
+  current: number,
+  names: ReadonlyMap<string, StepName>
+): string | undefined => {
+  const [root, second] = path
+  if (root === undefined) return undefined
+  if (typeof root === "number") return "the context is an object, not an array"
+  if (!roots.includes(root)) return unknownRoot(root)
+  if (second === undefined) return undefined
+  if (root === "now") return "now is a time, and has nothing below it"
+  if (root === "params") return undefined
+  if (typeof second === "number") return `${root} is an object, not an array`
+  if (root === "steps") return stepProblem(second, current, names)
+  if (root === "errors") {
+    return names.get(second)?.isId === false
+      ? "errors are found by the id of their step"
+      : stepProblem(second, current, names)
+  }
+  const known = fields.get(root) ?? []
+  return known.includes(second)
+    ? undefined
+    : `${pointer([root, second])} does not exist; ${root} has ${known.join(", ")}`
+}

@@ -1,0 +1,124 @@
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import { Schema } from "effect"
+import { Instant } from "./Instant.ts"
+import { JsonValue } from "./Json.ts"
+
+export const RunId = Schema.UUID.pipe(Schema.brand("RunId"))
+export type RunId = typeof RunId.Type
+
+/** `queued`, `running` and `waiting` are under way; the other four are final. */
+export const RunState = Schema.Literal("queued", "running", "waiting", "succeeded", "failed", "canceled", "skipped")
+export type RunState = typeof RunState.Type
+
+/** What caused a run. */
+export const Trigger = Schema.Literal("schedule", "manual", "event", "condition", "backfill", "retry")
+export type Trigger = typeof Trigger.Type
+
+/** Why an occurrence was decided without a run. */
+export const SkipReason = Schema.Literal(
+  "misfire",
+  "overlap",
+  "dedupe",
+  "paused",
+  "edited",
+  "expired",
+  "canceled",
+  "quarantined"
+)
+export type SkipReason = typeof SkipReason.Type
+
+/** How a run or a step failed: a stable code, a sentence, and whether another attempt may help. */
+export const RunError = Schema.Struct({
+  code: Schema.String,
+  message: Schema.String,
+  step_id: Schema.NullOr(Schema.String),
+  retryable: Schema.Boolean
+}).annotations({ identifier: "RunError" })
+export type RunError = typeof RunError.Type
+
+/** One try of a run; after a rescue the worker is that of the last lease. */
+export const Attempt = Schema.Struct({
+  attempt: Schema.Int,
+  worker_id: Schema.NullOr(Schema.String),
+  started_at: Schema.NullOr(Instant),
+  finished_at: Schema.NullOr(Instant),
+  error: Schema.NullOr(RunError)
+}).annotations({ identifier: "Attempt" })
+export type Attempt = typeof Attempt.Type
+
+export const StepState = Schema.Literal("pending", "running", "waiting", "succeeded", "failed", "skipped", "canceled")
+export type StepState = typeof StepState.Type
+
+/** A line that `core.log` left. */
+export const LogLine = Schema.Struct({ at: Instant, level: Schema.String, message: Schema.String, data: JsonValue })
+export type LogLine = typeof LogLine.Type
+
+/** What became of one step; `input` is as it was rendered. */
+export const RunStep = Schema.Struct({
+  id: Schema.String,
+  uses: Schema.String,
+  state: StepState,
+  attempt: Schema.NullOr(Schema.Int),
+  input: JsonValue,
+  output: JsonValue,
+  error: Schema.NullOr(RunError),
+  logs: Schema.Array(LogLine),
+  started_at: Schema.NullOr(Instant),
+  finished_at: Schema.NullOr(Instant),
+  simulated: Schema.Boolean
+}).annotations({ identifier: "RunStep" })
+export type RunStep = typeof RunStep.Type
+
+const summary = {
+  id: RunId,
+  task_id: Schema.String,
+  trigger: Trigger,
+  scheduled_for: Instant,
+  due_at: Instant,
+  task_version: Schema.Int,
+  priority: Schema.Int,
+  labels: Schema.Record({ key: Schema.String, value: Schema.String }),
+  simulated: Schema.Boolean,
+  parent_run_id: Schema.NullOr(Schema.String),
+  retry_of: Schema.NullOr(Schema.String),
+  event_id: Schema.NullOr(Schema.String),
+  skip_reason: Schema.NullOr(SkipReason),
+  skipped_count: Schema.NullOr(Schema.Int),
+  skipped_from: Schema.NullOr(Instant),
+  skipped_to: Schema.NullOr(Instant),
+  state: RunState,
+  attempt: Schema.Int,
+  started_at: Schema.NullOr(Instant),
+  finished_at: Schema.NullOr(Instant),
+  lag_ms: Schema.NullOr(Schema.Int),
+  error: Schema.NullOr(RunError),
+  trace_id: Schema.NullOr(Schema.String),
+  created_at: Instant
+}
+
+/** A run as the list shows it. */
+export const RunSummary = Schema.Struct(summary).annotations({ identifier: "RunSummary" })
+export type RunSummary = typeof RunSummary.Type
+
+/** A run as GET /runs/{id} shows it. */
+export const Run = Schema.Struct({
+  ...summary,
+  attempts: Schema.Array(Attempt),
+  output: Schema.NullOr(Schema.Struct({ steps: Schema.Record({ key: Schema.String, value: JsonValue }) })),
+  steps: Schema.Array(RunStep)
+}).annotations({ identifier: "Run" })
+export type Run = typeof Run.Type
+
+/** No such run, or not visible to this agent. */
+export class RunNotFound extends Schema.TaggedError<RunNotFound>()(
+  "RunNotFound",
+  { run_id: Schema.String },
+  HttpApiSchema.annotations({ status: 404 })
+) {}
+
+/** The run has ended; an end is final. */
+export class RunFinished extends Schema.TaggedError<RunFinished>()(
+  "RunFinished",
+  { run_id: Schema.String, state: RunState },
+  HttpApiSchema.annotations({ status: 409 })
+) {}

@@ -1,0 +1,78 @@
+import type { DueWork } from "./DueWork.ts"
+import type { JsonValue } from "./Json.ts"
+import type { RunError, SkipReason, StepState, Trigger } from "./Run.ts"
+
+/** A run to be queued. `id` becomes the run's id; instants are epoch milliseconds. */
+export interface NewWork {
+  readonly id: string
+  readonly task_id: string
+  readonly task_version: number
+  readonly agent_id: string
+  readonly namespace: string
+  readonly key: string
+  readonly trigger: Trigger
+  readonly scheduled_for: number
+  readonly due_at: number
+  readonly priority: number
+  readonly concurrency_key: string | null
+  readonly deadline_seconds: number | null
+  readonly start_within_seconds: number | null
+  /** Whether it waits for the unfinished runs of its task. */
+  readonly serial: boolean
+  readonly event_id?: string
+  readonly hops?: number
+  readonly traceparent?: string
+  /** What a run was given by hand, such as `params`; kept with the occurrence. */
+  readonly input?: JsonValue
+}
+
+/** What became of a step, to be stored. Instants are epoch milliseconds; `item` is -1 outside of a for_each. */
+export interface StepRecord {
+  readonly step_id: string
+  readonly position: number
+  readonly item: number
+  readonly uses: string
+  readonly state: StepState
+  readonly attempt: number
+  readonly input: JsonValue
+  readonly output: JsonValue
+  readonly error: RunError | null
+  readonly simulated: boolean
+  readonly logs: ReadonlyArray<JsonValue>
+  readonly started_at: number
+  readonly finished_at: number
+}
+
+/** How a lease ends. The steps are those that finished during it and are not stored yet. */
+export type Settlement = {
+  readonly work: DueWork
+  readonly steps: ReadonlyArray<StepRecord>
+  readonly finished_at: number
+} & (
+  | {
+      readonly outcome: "ended"
+      readonly state: "succeeded" | "failed" | "canceled" | "skipped"
+      readonly error: RunError | null
+      readonly skip_reason?: SkipReason
+    }
+  | { readonly outcome: "retried"; readonly error: RunError; readonly run_at: number }
+  | { readonly outcome: "released" }
+)
+
+/** What a turn did. */
+export interface TurnResult {
+  readonly leased: ReadonlyArray<DueWork>
+  /** Ids whose lease was somebody else's by then: nothing of them was written. */
+  readonly lost: ReadonlyArray<string>
+}
+
+/** A lease as its holder names it. */
+export interface Held {
+  readonly id: string
+  readonly lease_no: number
+}
+
+/** What a renewal says of a lease that still holds. */
+export interface Renewed extends Held {
+  readonly cancel_requested: boolean
+}

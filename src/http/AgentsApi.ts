@@ -1,0 +1,87 @@
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import * as OpenApi from "@effect/platform/OpenApi"
+import { Schema } from "effect"
+import {
+  Agent,
+  AgentCreate,
+  AgentExists,
+  AgentNotFound,
+  AgentPatch,
+  Forbidden,
+  KeyCreate,
+  KeyIssued,
+  KeyNotFound,
+  LastAdmin
+} from "../domain/Agent.ts"
+import { InvalidField } from "../domain/Task.ts"
+import { AgentsAdmin, AgentsRead } from "./Auth.ts"
+import { optionalBody, paging, query } from "./Requests.ts"
+
+const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of an agent" }))
+const keyId = HttpApiSchema.param("keyId", Schema.String.annotations({ description: "id of a key" }))
+
+/** Who may act, and with what. */
+export class AgentsApi extends HttpApiGroup.make("agents")
+  .add(
+    HttpApiEndpoint.get("list", "/agents")
+      .setUrlParams(query(paging))
+      .addSuccess(Schema.Struct({ items: Schema.Array(Agent), next_cursor: Schema.NullOr(Schema.String) }))
+      .addError(InvalidField)
+      .middleware(AgentsRead)
+      .annotate(OpenApi.Summary, "List agents, newest first")
+  )
+  .add(
+    HttpApiEndpoint.post("create", "/agents")
+      .setPayload(AgentCreate)
+      .addSuccess(Agent, { status: 201 })
+      .addError(Forbidden)
+      .addError(AgentExists)
+      .middleware(AgentsAdmin)
+      .annotate(OpenApi.Summary, "Make an agent, with no more rights than one's own")
+  )
+  .add(
+    HttpApiEndpoint.get("get")`/agents/${id}`
+      .addSuccess(Agent)
+      .addError(AgentNotFound)
+      .middleware(AgentsRead)
+      .annotate(OpenApi.Summary, "Read an agent")
+  )
+  .add(
+    HttpApiEndpoint.patch("patch")`/agents/${id}`
+      .setPayload(AgentPatch)
+      .addSuccess(Agent)
+      .addError(Forbidden)
+      .addError(AgentNotFound)
+      .addError(LastAdmin)
+      .middleware(AgentsAdmin)
+      .annotate(OpenApi.Summary, "Change an agent's rights and limits")
+  )
+  .add(
+    HttpApiEndpoint.del("remove")`/agents/${id}`
+      .addSuccess(Schema.Void, { status: 204 })
+      .addError(Forbidden)
+      .addError(AgentNotFound)
+      .addError(LastAdmin)
+      .middleware(AgentsAdmin)
+      .annotate(OpenApi.Summary, "Remove an agent and revoke its keys")
+  )
+  .add(
+    HttpApiEndpoint.post("issueKey")`/agents/${id}/keys`
+      .setPayload(optionalBody(KeyCreate))
+      .addSuccess(KeyIssued, { status: 201 })
+      .addError(Forbidden)
+      .addError(AgentNotFound)
+      .middleware(AgentsAdmin)
+      .annotate(OpenApi.Summary, "Issue an API key, shown this once")
+  )
+  .add(
+    HttpApiEndpoint.del("revokeKey")`/agents/${id}/keys/${keyId}`
+      .addSuccess(Schema.Void, { status: 204 })
+      .addError(Forbidden)
+      .addError(AgentNotFound)
+      .addError(KeyNotFound)
+      .middleware(AgentsAdmin)
+      .annotate(OpenApi.Summary, "Revoke an API key")
+  ) {}

@@ -1,0 +1,28 @@
+import * as HttpApi from "@effect/platform/HttpApi"
+import * as OpenApi from "@effect/platform/OpenApi"
+import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { version } from "../layers/Version.ts"
+import { AgentsApi } from "./AgentsApi.ts"
+import { EventsApi } from "./EventsApi.ts"
+import { asServed } from "./OpenApiDocument.ts"
+import { RunsApi } from "./RunsApi.ts"
+import { SchedulesApi } from "./SchedulesApi.ts"
+import { SystemApi } from "./SystemApi.ts"
+import { TasksApi } from "./TasksApi.ts"
+
+/** The HTTP contract; the OpenAPI document and the client are derived from it. */
+export class Api extends HttpApi.make("ordinaut")
+  .add(TasksApi)
+  .add(RunsApi)
+  .add(SchedulesApi)
+  .add(EventsApi)
+  .add(AgentsApi)
+  .add(SystemApi)
+  .addError(StoreUnavailable)
+  .annotate(OpenApi.Title, "Ordinaut")
+  .annotate(OpenApi.Version, version)
+  .annotate(
+    OpenApi.Description,
+    "A durable task scheduler: schedules that hold, pipelines that finish, and a record that says why."
+  )
+  .annotate(OpenApi.Transform, asServed) {}

@@ -1,0 +1,37 @@
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import * as OpenApi from "@effect/platform/OpenApi"
+import { Schema } from "effect"
+import { Event, EventAccepted, EventCreate, EventNotFound } from "../domain/Event.ts"
+import { InvalidField } from "../domain/Task.ts"
+import { EventsPublish, EventsRead } from "./Auth.ts"
+import { paging, query } from "./Requests.ts"
+
+const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of an event" }))
+
+/** What happened elsewhere, and the tasks that wait for it. */
+export class EventsApi extends HttpApiGroup.make("events")
+  .add(
+    HttpApiEndpoint.post("publish", "/events")
+      .setPayload(EventCreate)
+      .addSuccess(EventAccepted, { status: 202 })
+      .addError(InvalidField)
+      .middleware(EventsPublish)
+      .annotate(OpenApi.Summary, "Publish an event; the tasks that match it run")
+  )
+  .add(
+    HttpApiEndpoint.get("list", "/events")
+      .setUrlParams(query({ ...paging, topic: Schema.optionalWith(Schema.String, { exact: true }) }))
+      .addSuccess(Schema.Struct({ items: Schema.Array(Event), next_cursor: Schema.NullOr(Schema.String) }))
+      .addError(InvalidField)
+      .middleware(EventsRead)
+      .annotate(OpenApi.Summary, "List events, newest first")
+  )
+  .add(
+    HttpApiEndpoint.get("get")`/events/${id}`
+      .addSuccess(Event)
+      .addError(EventNotFound)
+      .middleware(EventsRead)
+      .annotate(OpenApi.Summary, "Read an event")
+  ) {}

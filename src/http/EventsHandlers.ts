@@ -1,0 +1,25 @@
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import { Effect } from "effect"
+import { Events } from "../layers/Events.ts"
+import { Api } from "./Api.ts"
+import { CurrentAgent } from "./Auth.ts"
+import { pageRequest } from "./Requests.ts"
+
+export const EventsHandlers = HttpApiBuilder.group(Api, "events", (handlers) =>
+  Effect.map(Events, (events) =>
+    handlers
+      .handle("publish", ({ payload }) =>
+        Effect.gen(function* () {
+          const { headers } = yield* HttpServerRequest.HttpServerRequest
+          return yield* events.publish(yield* CurrentAgent, payload, headers["traceparent"] ?? null)
+        })
+      )
+      .handle("list", ({ urlParams: { cursor, limit, topic } }) =>
+        Effect.gen(function* () {
+          return yield* events.list(yield* CurrentAgent, topic ?? null, yield* pageRequest({ cursor, limit }))
+        })
+      )
+      .handle("get", ({ path }) => Effect.flatMap(CurrentAgent, (agent) => events.get(agent, path.id)))
+  )
+)

@@ -1,0 +1,46 @@
+import { createServer } from "node:http"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import { Duration, Effect, Layer, Option } from "effect"
+import * as Settings from "../layers/Settings.ts"
+import * as Ops from "./Ops.ts"
+
+/** Headers within this time; a whole request within `requestWithin`. */
+const headersWithin = Duration.seconds(10)
+const requestWithin = Duration.seconds(30)
+
+const server = (host: string, port: number) =>
+  NodeHttpServer.layer(
+    () =>
+      createServer({
+        headersTimeout: Duration.toMillis(headersWithin),
+        requestTimeout: Duration.toMillis(requestWithin),
+        maxHeaderSize: 16_384,
+        connectionsCheckingInterval: 5000
+      }),
+    { host, port }
+  )
+
+/** A server on `HOST` and `PORT`, or on the loopback unless `HOST` says otherwise. */
+export const api = (fallbackHost: string) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const host = Option.getOrElse(yield* Settings.host, () => fallbackHost)
+      return server(host, yield* Settings.port)
+    })
+  )
+
+/** Health and metrics of a scheduler or worker, on `OPS_PORT`; a default port that is taken gives way to a free one. */
+export const ops = (fallbackPort: number) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const host = Option.getOrElse(yield* Settings.host, () => "0.0.0.0")
+      const port = yield* Settings.opsPort
+      const app = HttpServer.serve(yield* Ops.app)
+      const on = (wanted: number) => HttpServer.withLogAddress(app).pipe(Layer.provide(server(host, wanted)))
+      return Option.match(port, {
+        onSome: (wanted) => on(wanted),
+        onNone: () => on(fallbackPort).pipe(Layer.catchAll(() => on(0)))
+      })
+    })
+  )

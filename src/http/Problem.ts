@@ -1,0 +1,228 @@
+import type * as HttpApiError from "@effect/platform/HttpApiError"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import { Schema } from "effect"
+import type * as Agent from "../domain/Agent.ts"
+import type { EventNotFound } from "../domain/Event.ts"
+import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
+import type { RunFinished, RunNotFound } from "../domain/Run.ts"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import type * as Task from "../domain/Task.ts"
+import type { InvalidSchedule } from "../domain/Timeline.ts"
+import type { BadRequest } from "./Requests.ts"
+
+/** What is wrong with one value; `path` is a JSON Pointer into the body, or `query.<name>`. */
+export const FieldError = Schema.Struct({ path: Schema.String, message: Schema.String })
+
+/** An error as it travels: RFC 9457 `application/problem+json`. `code` is stable, `errors` comes with 422 alone. */
+export const Problem = Schema.Struct({
+  type: Schema.String,
+  title: Schema.String,
+  status: Schema.Int,
+  detail: Schema.String,
+  instance: Schema.String,
+  code: Schema.String,
+  request_id: Schema.String,
+  errors: Schema.optionalWith(Schema.Array(FieldError), { exact: true })
+})
+
+/** Everything that a request may fail with. */
+export type ApiError =
+  | Agent.AgentExists
+  | Agent.AgentNotFound
+  | Agent.Forbidden
+  | Agent.KeyNotFound
+  | Agent.LastAdmin
+  | Agent.Unauthorized
+  | BadRequest
+  | EventNotFound
+  | HttpApiError.HttpApiDecodeError
+  | InvalidPipeline
+  | InvalidSchedule
+  | RunFinished
+  | RunNotFound
+  | StoreUnavailable
+  | Task.DuplicateRun
+  | Task.DuplicateTask
+  | Task.InvalidField
+  | Task.NothingToSnooze
+  | Task.TaskCanceled
+  | Task.TaskNotFound
+  | Task.TooManyTasks
+  | Task.VersionMismatch
+
+interface Description {
+  readonly status: number
+  readonly code: string
+  readonly detail: string
+  readonly errors?: ReadonlyArray<typeof FieldError.Type>
+  readonly headers?: Readonly<Record<string, string>>
+  /** Members beside those of RFC 9457 that a client may want to act on. */
+  readonly more?: Readonly<Record<string, unknown>>
+}
+
+type Descriptions = {
+  readonly [Tag in ApiError["_tag"]]: (error: Extract<ApiError, { readonly _tag: Tag }>, method: string) => Description
+}
+
+const invalid = (errors: Description["errors"] & object, code = "validation_failed"): Description => ({
+  status: 422,
+  code,
+  detail:
+    errors.length === 1 ? `${errors[0]?.path} ${errors[0]?.message}`.trim() : `${errors.length} values are invalid`,
+  errors
+})
+
+const descriptions: Descriptions = {
+  Unauthorized: () => ({
+    status: 401,
+    code: "unauthorized",
+    detail: "give an API key or a token: Authorization: Bearer ord_…",
+    headers: { "www-authenticate": "Bearer" }
+  }),
+  Forbidden: ({ scope }) => ({
+    status: 403,
+    code: "forbidden",
+    detail: `this needs the scope ${scope}`,
+    more: { scope }
+  }),
+  AgentNotFound: ({ agent_id }) => ({ status: 404, code: "agent_not_found", detail: `there is no agent ${agent_id}` }),
+  KeyNotFound: ({ key_id }) => ({ status: 404, code: "key_not_found", detail: `the agent has no key ${key_id}` }),
+  TaskNotFound: ({ task_id }) => ({ status: 404, code: "task_not_found", detail: `there is no task ${task_id}` }),
+  RunNotFound: ({ run_id }) => ({ status: 404, code: "run_not_found", detail: `there is no run ${run_id}` }),
+  EventNotFound: ({ event_id }) => ({ status: 404, code: "event_not_found", detail: `there is no event ${event_id}` }),
+  AgentExists: ({ name }) => ({
+    status: 409,
+    code: "agent_exists",
+    detail: `an agent of this namespace is called ${name} already`
+  }),
+  LastAdmin: () => ({
+    status: 409,
+    code: "last_admin",
+    detail: "the namespace main would be left without an enabled admin"
+  }),
+  TaskCanceled: ({ task_id }) => ({
+    status: 409,
+    code: "task_canceled",
+    detail: "the task is canceled, which is final",
+    more: { task_id }
+  }),
+  DuplicateTask: ({ dedupe_key, task_id }) => ({
+    status: 409,
+    code: "duplicate_task",
+    detail: `task ${task_id} bears the dedupe_key ${dedupe_key} already`,
+    more: { task_id }
+  }),
+  DuplicateRun: ({ task_id, within_seconds }) => ({
+    status: 409,
+    code: "duplicate_run",
+    detail: `the task ran within its dedupe window of ${within_seconds} s`,
+    more: { task_id }
+  }),
+  NothingToSnooze: ({ status, task_id }) => ({
+    status: 409,
+    code: "nothing_to_snooze",
+    detail: `the task is ${status} and has no next occurrence to put off`,
+    more: { task_id }
+  }),
+  RunFinished: ({ run_id, state }) => ({
+    status: 409,
+    code: "run_finished",
+    detail: `the run has ended: ${state}`,
+    more: { run_id, state }
+  }),
+  VersionMismatch: ({ version }) => ({
+    status: 412,
+    code: "version_mismatch",
+    detail: `the task is at version ${version}; read it again`,
+    more: { version }
+  }),
+  InvalidField: (error) => invalid([{ path: error.path, message: error.message }]),
+  InvalidSchedule: ({ code, field, message }) => invalid([{ path: `/${field}`, message }], code),
+  InvalidPipeline: ({ errors }) => invalid(errors, "invalid_pipeline"),
+  TooManyTasks: ({ max_tasks }) =>
+    invalid([{ path: "", message: `the agent may have ${max_tasks} active tasks` }], "too_many_tasks"),
+  HttpApiDecodeError: ({ issues }, method) =>
+    invalid(
+      issues.map(({ message, path }) => ({
+        path: method === "GET" || method === "DELETE" ? `query.${path.map(String).join(".")}` : pointer(path),
+        message
+      }))
+    ),
+  BadRequest: ({ code, detail, errors, headers, status }) => ({
+    status,
+    code,
+    detail,
+    ...(errors === undefined ? {} : { errors }),
+    ...(headers === undefined ? {} : { headers })
+  }),
+  StoreUnavailable: ({ retry_after }) => ({
+    status: 503,
+    code: "store_unavailable",
+    detail: "the database does not answer; try again in a moment",
+    headers: { "retry-after": String(retry_after) }
+  })
+}
+
+const pointer = (path: ReadonlyArray<PropertyKey>) =>
+  path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("")
+
+const titles: Readonly<Record<number, string>> = {
+  400: "Bad Request",
+  401: "Unauthorized",
+  403: "Forbidden",
+  404: "Not Found",
+  405: "Method Not Allowed",
+  409: "Conflict",
+  412: "Precondition Failed",
+  413: "Content Too Large",
+  415: "Unsupported Media Type",
+  422: "Unprocessable Content",
+  500: "Internal Server Error",
+  503: "Service Unavailable"
+}
+
+interface Place {
+  readonly method: string
+  readonly instance: string
+  readonly requestId: string
+}
+
+const isApiError = (error: unknown): error is ApiError =>
+  typeof error === "object" &&
+  error !== null &&
+  "_tag" in error &&
+  typeof error._tag === "string" &&
+  error._tag in descriptions
+
+/** The description of a tag is the one for the error's own type, which the index loses. */
+const describe = (error: ApiError, method: string): Description =>
+  (descriptions[error._tag] as (error: ApiError, method: string) => Description)(error, method)
+
+const respond = (description: Description, { instance, requestId }: Place) => {
+  const { code, detail, errors, headers, more, status } = description
+  return HttpServerResponse.text(
+    JSON.stringify({
+      type: "about:blank",
+      title: titles[status] ?? "Error",
+      status,
+      detail,
+      instance,
+      code,
+      request_id: requestId,
+      ...(errors === undefined ? {} : { errors }),
+      ...more
+    }),
+    { status, contentType: "application/problem+json", ...(headers === undefined ? {} : { headers }) }
+  )
+}
+
+/** The answer to an error of the API; undefined for anything else, which is a bug. */
+export const toResponse = (error: unknown, place: Place): HttpServerResponse.HttpServerResponse | undefined =>
+  isApiError(error) ? respond(describe(error, place.method), place) : undefined
+
+/** The answer to a bug: it says nothing of what happened, which the log says. */
+export const internal = (place: Place): HttpServerResponse.HttpServerResponse =>
+  respond(
+    { status: 500, code: "internal", detail: "something went wrong here; the log has it under the request's id" },
+    place
+  )

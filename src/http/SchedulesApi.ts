@@ -1,0 +1,37 @@
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as OpenApi from "@effect/platform/OpenApi"
+import { Schema } from "effect"
+import { Instant } from "../domain/Instant.ts"
+import { DstMark } from "../domain/ScheduleSpec.ts"
+import { InvalidSchedule } from "../domain/Timeline.ts"
+import { TasksRead } from "./Auth.ts"
+
+/** Body of POST /schedules/preview; `after` is now when left out. */
+export const Preview = Schema.Struct({
+  schedule_kind: Schema.Literal("cron", "rrule", "once"),
+  schedule_expr: Schema.NonEmptyString.pipe(Schema.maxLength(4096)),
+  timezone: Schema.optionalWith(Schema.NonEmptyString.pipe(Schema.maxLength(100)), { exact: true }),
+  dtstart: Schema.optionalWith(Schema.String.pipe(Schema.maxLength(19)), { exact: true }),
+  after: Schema.optionalWith(Instant, { exact: true }),
+  count: Schema.optionalWith(Schema.Int.pipe(Schema.between(1, 1000)), { exact: true, default: () => 5 })
+}).annotations({ identifier: "Preview", parseOptions: { onExcessProperty: "error", errors: "all" } })
+
+/** The next occurrences: `local` is wall time in the zone, `dst` what a clock change did to it. */
+export const Previewed = Schema.Struct({
+  occurrences: Schema.Array(Schema.Struct({ at: Instant, local: Schema.String, dst: DstMark })),
+  description: Schema.String,
+  dtstart: Schema.NullOr(Schema.String),
+  timezone: Schema.String,
+  tzdata: Schema.String
+}).annotations({ identifier: "Previewed" })
+
+/** What a schedule means, before a task bears it. */
+export class SchedulesApi extends HttpApiGroup.make("schedules").add(
+  HttpApiEndpoint.post("preview", "/schedules/preview")
+    .setPayload(Preview)
+    .addSuccess(Previewed)
+    .addError(InvalidSchedule)
+    .middleware(TasksRead)
+    .annotate(OpenApi.Summary, "See when a schedule would fire; nothing is stored")
+) {}

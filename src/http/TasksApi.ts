@@ -1,0 +1,170 @@
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import * as OpenApi from "@effect/platform/OpenApi"
+import { Schema } from "effect"
+import { Instant } from "../domain/Instant.ts"
+import { JsonObject } from "../domain/Json.ts"
+import { InvalidPipeline } from "../domain/PipelineSpec.ts"
+import { ScheduleKind } from "../domain/ScheduleSpec.ts"
+import {
+  DuplicateRun,
+  DuplicateTask,
+  InvalidField,
+  NothingToSnooze,
+  Reason,
+  Resume,
+  Snooze,
+  Task,
+  TaskCanceled,
+  TaskCreate,
+  TaskNotFound,
+  TaskPatch,
+  TaskStatus,
+  TooManyTasks,
+  VersionMismatch
+} from "../domain/Task.ts"
+import { InvalidSchedule } from "../domain/Timeline.ts"
+import { TasksRead, TasksRun, TasksWrite } from "./Auth.ts"
+import { BadRequest, optionalBody, paging, query } from "./Requests.ts"
+
+const TaskJson = Task.json.annotations({ identifier: "Task" })
+const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of a task" }))
+
+const Label = Schema.String.pipe(Schema.pattern(/^[^:]+:.*$/)).annotations({ message: () => "is key:value" })
+
+const filters = query({
+  ...paging,
+  status: Schema.optionalWith(TaskStatus, { exact: true }),
+  schedule_kind: Schema.optionalWith(ScheduleKind, { exact: true }),
+  created_by: Schema.optionalWith(Schema.UUID, { exact: true }),
+  label: Schema.optionalWith(Schema.Array(Label), { exact: true }),
+  q: Schema.optionalWith(Schema.String.pipe(Schema.maxLength(200)), { exact: true }),
+  due_before: Schema.optionalWith(Instant, { exact: true })
+})
+
+const RunNow = Schema.Struct({ params: Schema.optionalWith(JsonObject, { exact: true }) }).annotations({
+  identifier: "RunNow",
+  parseOptions: { onExcessProperty: "error", errors: "all" }
+})
+
+/** What a change may fail with. */
+const Refusals = Schema.Union(
+  InvalidSchedule,
+  InvalidPipeline,
+  TaskNotFound,
+  TaskCanceled,
+  DuplicateTask,
+  TooManyTasks,
+  VersionMismatch,
+  BadRequest
+)
+
+/** Tasks and the states that they go through. */
+export class TasksApi extends HttpApiGroup.make("tasks")
+  .add(
+    HttpApiEndpoint.post("create", "/tasks")
+      .setPayload(TaskCreate)
+      .addSuccess(TaskJson, { status: 201 })
+      .addError(InvalidSchedule)
+      .addError(InvalidPipeline)
+      .addError(DuplicateTask)
+      .addError(TooManyTasks)
+      .middleware(TasksWrite)
+      .annotate(OpenApi.Summary, "Create a task; it fires from then on")
+  )
+  .add(
+    HttpApiEndpoint.get("list", "/tasks")
+      .setUrlParams(filters)
+      .addSuccess(Schema.Struct({ items: Schema.Array(TaskJson), next_cursor: Schema.NullOr(Schema.String) }))
+      .addError(InvalidField)
+      .middleware(TasksRead)
+      .annotate(OpenApi.Summary, "List tasks, newest first")
+  )
+  .add(
+    HttpApiEndpoint.get("get")`/tasks/${id}`
+      .addSuccess(TaskJson)
+      .addError(TaskNotFound)
+      .middleware(TasksRead)
+      .annotate(OpenApi.Summary, "Read a task")
+  )
+  .add(
+    HttpApiEndpoint.patch("patch")`/tasks/${id}`
+      .setPayload(TaskPatch)
+      .addSuccess(TaskJson)
+      .addError(Refusals)
+      .middleware(TasksWrite)
+      .annotate(OpenApi.Summary, "Change the given fields of a task")
+  )
+  .add(
+    HttpApiEndpoint.put("put")`/tasks/${id}`
+      .setPayload(TaskPatch)
+      .addSuccess(TaskJson)
+      .addError(Refusals)
+      .middleware(TasksWrite)
+      .annotate(OpenApi.Summary, "The same as PATCH")
+  )
+  .add(
+    HttpApiEndpoint.del("remove")`/tasks/${id}`
+      .addSuccess(Schema.Void, { status: 204 })
+      .addError(TaskNotFound)
+      .addError(VersionMismatch)
+      .addError(BadRequest)
+      .middleware(TasksWrite)
+      .annotate(OpenApi.Summary, "Cancel a task for good")
+  )
+  .add(
+    HttpApiEndpoint.post("runNow")`/tasks/${id}/run_now`
+      .setPayload(optionalBody(RunNow))
+      .addSuccess(Schema.Struct({ run_id: Schema.String }), { status: 202 })
+      .addError(TaskNotFound)
+      .addError(TaskCanceled)
+      .addError(DuplicateRun)
+      .middleware(TasksRun)
+      .annotate(OpenApi.Summary, "Run a task now, whatever its schedule says")
+  )
+  .add(
+    HttpApiEndpoint.post("snooze")`/tasks/${id}/snooze`
+      .setPayload(Snooze)
+      .addSuccess(TaskJson)
+      .addError(TaskNotFound)
+      .addError(TaskCanceled)
+      .addError(NothingToSnooze)
+      .addError(InvalidField)
+      .addError(VersionMismatch)
+      .addError(BadRequest)
+      .middleware(TasksWrite)
+      .annotate(OpenApi.Summary, "Put off the next occurrence; those after it stay")
+  )
+  .add(
+    HttpApiEndpoint.post("pause")`/tasks/${id}/pause`
+      .setPayload(optionalBody(Reason))
+      .addSuccess(TaskJson)
+      .addError(TaskNotFound)
+      .addError(TaskCanceled)
+      .addError(VersionMismatch)
+      .addError(BadRequest)
+      .middleware(TasksWrite)
+      .annotate(OpenApi.Summary, "Stop deciding occurrences until a resume")
+  )
+  .add(
+    HttpApiEndpoint.post("resume")`/tasks/${id}/resume`
+      .setPayload(optionalBody(Resume))
+      .addSuccess(TaskJson)
+      .addError(TaskNotFound)
+      .addError(TaskCanceled)
+      .addError(VersionMismatch)
+      .addError(BadRequest)
+      .middleware(TasksWrite)
+      .annotate(OpenApi.Summary, "Decide what the pause missed, and go on")
+  )
+  .add(
+    HttpApiEndpoint.post("cancel")`/tasks/${id}/cancel`
+      .setPayload(optionalBody(Reason))
+      .addSuccess(TaskJson)
+      .addError(TaskNotFound)
+      .addError(VersionMismatch)
+      .addError(BadRequest)
+      .middleware(TasksWrite)
+      .annotate(OpenApi.Summary, "Cancel a task for good, with its unfinished runs")
+  ) {}

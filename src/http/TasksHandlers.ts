@@ -1,0 +1,99 @@
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import { Effect, Schema } from "effect"
+import { Task } from "../domain/Task.ts"
+import { Tasks } from "../layers/Tasks.ts"
+import { TaskStates } from "../layers/TaskStates.ts"
+import { Api } from "./Api.ts"
+import { CurrentAgent } from "./Auth.ts"
+import { ifMatch, pageRequest } from "./Requests.ts"
+
+const encode = Schema.encode(Task.json)
+
+/** A task with its version as ETag. */
+const answer = (task: Task, status = 200, headers: Readonly<Record<string, string>> = {}) =>
+  encode(task).pipe(
+    Effect.orDie,
+    Effect.map((body) =>
+      HttpServerResponse.unsafeJson(body, { status, headers: { etag: `"${task.version}"`, ...headers } })
+    )
+  )
+
+export const TasksHandlers = HttpApiBuilder.group(Api, "tasks", (handlers) =>
+  Effect.gen(function* () {
+    const tasks = yield* Tasks
+    const states = yield* TaskStates
+    return handlers
+      .handle("create", ({ payload }) =>
+        Effect.gen(function* () {
+          const task = yield* tasks.create(yield* CurrentAgent, payload)
+          return yield* answer(task, 201, { location: `/tasks/${task.id}` })
+        })
+      )
+      .handle("list", ({ urlParams: { cursor, limit, ...filter } }) =>
+        Effect.gen(function* () {
+          return yield* tasks.list(yield* CurrentAgent, filter, yield* pageRequest({ cursor, limit }))
+        })
+      )
+      .handle("get", ({ path }) =>
+        Effect.gen(function* () {
+          return yield* answer(yield* tasks.get(yield* CurrentAgent, path.id))
+        })
+      )
+      .handle("patch", ({ path, payload }) =>
+        Effect.gen(function* () {
+          return yield* answer(yield* tasks.patch(yield* CurrentAgent, path.id, payload, yield* ifMatch))
+        })
+      )
+      .handle("put", ({ path, payload }) =>
+        Effect.gen(function* () {
+          return yield* answer(yield* tasks.patch(yield* CurrentAgent, path.id, payload, yield* ifMatch))
+        })
+      )
+      .handle("remove", ({ path }) =>
+        Effect.gen(function* () {
+          yield* states.cancel(yield* CurrentAgent, path.id, { reason: null, version: yield* ifMatch })
+        })
+      )
+      .handle("runNow", ({ path, payload }) =>
+        Effect.gen(function* () {
+          const { headers } = yield* HttpServerRequest.HttpServerRequest
+          const run_id = yield* states.runNow(
+            yield* CurrentAgent,
+            path.id,
+            payload.params ?? null,
+            headers["traceparent"] ?? null
+          )
+          return { run_id }
+        })
+      )
+      .handle("snooze", ({ path, payload }) =>
+        Effect.gen(function* () {
+          return yield* answer(yield* states.snooze(yield* CurrentAgent, path.id, payload, yield* ifMatch))
+        })
+      )
+      .handle("pause", ({ path, payload }) =>
+        Effect.gen(function* () {
+          const change = { reason: payload.reason ?? null, version: yield* ifMatch }
+          return yield* answer(yield* states.pause(yield* CurrentAgent, path.id, change))
+        })
+      )
+      .handle("resume", ({ path, payload }) =>
+        Effect.gen(function* () {
+          const change = {
+            reason: payload.reason ?? null,
+            version: yield* ifMatch,
+            onMissed: payload.on_missed ?? null
+          }
+          return yield* answer(yield* states.resume(yield* CurrentAgent, path.id, change))
+        })
+      )
+      .handle("cancel", ({ path, payload }) =>
+        Effect.gen(function* () {
+          const change = { reason: payload.reason ?? null, version: yield* ifMatch }
+          return yield* answer(yield* states.cancel(yield* CurrentAgent, path.id, change))
+        })
+      )
+  })
+)

@@ -1,0 +1,318 @@
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto"
+import * as Model from "@effect/sql/Model"
+import * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
+import { Cache, Clock, Context, DateTime, Duration, Effect, Exit, Layer, Schema } from "effect"
+import * as AgentModel from "../domain/Agent.ts"
+import type { Actor, AgentCreate, AgentPatch, KeyCreate, KeyIssued } from "../domain/Agent.ts"
+import * as ApiKey from "../domain/ApiKey.ts"
+import { isId } from "../domain/Id.ts"
+import { Instant } from "../domain/Instant.ts"
+import type { Page, PageRequest } from "../domain/Page.ts"
+import { pageOf } from "../domain/Page.ts"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { Audit } from "./Audit.ts"
+import { constraintOf, storeErrors } from "./Db.ts"
+import * as Ids from "./Ids.ts"
+import { MasterKey } from "./MasterKey.ts"
+import * as Metrics from "./Metrics.ts"
+
+const { Agent, AgentExists, AgentNotFound, Forbidden, KeyNotFound, LastAdmin, Unauthorized, mayGrant } = AgentModel
+
+/** A disabled agent, a narrowed scope or a revoked key takes effect in every process within this time. */
+const credentialsFor = Duration.seconds(5)
+/** `last_used_at` of a key is written at most once in this time. */
+const usedEvery = Duration.minutes(1)
+
+type Denied = AgentModel.Forbidden | AgentModel.AgentNotFound
+
+/** Who may act. Owns `agent` and `api_key`. */
+export class Agents extends Context.Tag("ordinaut/Agents")<
+  Agents,
+  {
+    /** Whose API key it is. Fails alike for a malformed, unknown, expired or revoked key and a disabled agent. */
+    readonly authenticate: (key: string) => Effect.Effect<Actor, AgentModel.Unauthorized | StoreUnavailable>
+    /** Makes an agent in the actor's namespace; an admin of `main` may name another one. */
+    readonly create: (
+      actor: Actor,
+      input: AgentCreate
+    ) => Effect.Effect<AgentModel.Agent, AgentModel.Forbidden | AgentModel.AgentExists | StoreUnavailable>
+    readonly list: (actor: Actor, page: PageRequest) => Effect.Effect<Page<AgentModel.Agent>, StoreUnavailable>
+    readonly get: (
+      actor: Actor,
+      id: string
+    ) => Effect.Effect<AgentModel.Agent, AgentModel.AgentNotFound | StoreUnavailable>
+    readonly patch: (
+      actor: Actor,
+      id: string,
+      patch: AgentPatch
+    ) => Effect.Effect<AgentModel.Agent, Denied | AgentModel.LastAdmin | StoreUnavailable>
+    /** Removes an agent: its keys are revoked, its tasks stay as they are and can be seen by an admin. */
+    readonly remove: (actor: Actor, id: string) => Effect.Effect<void, Denied | AgentModel.LastAdmin | StoreUnavailable>
+    /** The one answer that bears the key's text. */
+    readonly issueKey: (
+      actor: Actor,
+      id: string,
+      input: KeyCreate
+    ) => Effect.Effect<KeyIssued, Denied | StoreUnavailable>
+    readonly revokeKey: (
+      actor: Actor,
+      id: string,
+      keyId: string
+    ) => Effect.Effect<void, Denied | AgentModel.KeyNotFound | StoreUnavailable>
+    /** Makes the first admin with this key when there is no admin yet; answers whether it did. */
+    readonly ensureAdmin: (key: ApiKey.ApiKey) => Effect.Effect<boolean, StoreUnavailable>
+  }
+>() {
+  static readonly layer = Layer.effect(
+    this,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const audit = yield* Audit
+      const peppers = (yield* MasterKey).derive("api-key")
+
+      const find = (where: ReturnType<typeof visible>) =>
+        sql`
+          SELECT a.id, a.name, a.namespace, a.scopes, a.disabled, a.max_tasks, a.max_concurrent_runs, a.rate_per_minute, a.budgets,
+            a.created_at, coalesce((
+              SELECT jsonb_agg(jsonb_build_object('id', k.id, 'name', k.name, 'last_used_at', k.last_used_at,
+                'expires_at', k.expires_at, 'created_at', k.created_at) ORDER BY k.created_at)
+              FROM api_key k WHERE k.agent_id = a.id AND k.revoked_at IS NULL), '[]') AS keys
+          FROM agent a WHERE a.deleted_at IS NULL AND ${where}`.pipe(Effect.flatMap(decodeAgents))
+
+      /** An admin of `main` manages every namespace; everybody else sees their own. */
+      const visible = (actor: Actor) =>
+        actor.namespace === "main" && actor.scopes.includes("admin") ? sql`true` : sql`a.namespace = ${actor.namespace}`
+
+      const one = Effect.fnUntraced(function* (actor: Actor, id: string) {
+        const [agent] = isId(id) ? yield* find(sql`a.id = ${id} AND ${visible(actor)}`) : []
+        return agent === undefined ? yield* new AgentNotFound({ agent_id: id }) : agent
+      })
+
+      const grantable = (actor: Actor, scopes: ReadonlyArray<string>) => {
+        const scope = scopes.find((wanted) => !mayGrant(actor.scopes, wanted))
+        return scope === undefined ? Effect.void : new Forbidden({ scope })
+      }
+
+      /** Runs a change that must leave an admin of `main` behind; concurrent ones queue, so that two cannot remove the last two. */
+      const keepingAnAdmin = <A, E, R>(id: string, change: Effect.Effect<A, E, R>) =>
+        Effect.gen(function* () {
+          yield* sql`SELECT pg_advisory_xact_lock(hashtext('ordinaut.admins'))`
+          const result = yield* change
+          const [left] = yield* sql<{ n: number }>`SELECT count(*)::int AS n FROM agent
+            WHERE namespace = 'main' AND 'admin' = ANY (scopes) AND NOT disabled AND deleted_at IS NULL`
+          return (left?.n ?? 0) === 0 ? yield* new LastAdmin({ agent_id: id }) : result
+        }).pipe(sql.withTransaction)
+
+      const trail = (actor: Actor, action: string, id: string, before: unknown, after: unknown) =>
+        audit.record({
+          actor: actor.id,
+          namespace: actor.namespace,
+          action,
+          subject_kind: "agent",
+          subject_id: id,
+          before,
+          after
+        })
+
+      const insert = Effect.fnUntraced(function* (agent: AgentCreate & { readonly namespace: string }) {
+        const id = yield* Ids.next
+        const now = DateTime.toDate(yield* DateTime.now)
+        yield* sql`
+          INSERT INTO agent (id, name, namespace, scopes, disabled, max_tasks, max_concurrent_runs, rate_per_minute, budgets, created_at)
+          VALUES (${id}, ${agent.name}, ${agent.namespace}, ${agent.scopes}::text[], ${agent.disabled}, ${agent.max_tasks},
+            ${agent.max_concurrent_runs}, ${agent.rate_per_minute}, ${JSON.stringify(agent.budgets)}::jsonb, ${now})`
+        return id
+      })
+
+      const insertKey = Effect.fnUntraced(function* (agentId: string, key: ApiKey.ApiKey, input: KeyCreate) {
+        const now = yield* DateTime.now
+        const expiresAt = input.expires_at ?? null
+        yield* sql`
+          INSERT INTO api_key (id, agent_id, name, hash, expires_at, created_at)
+          VALUES (${key.id}, ${agentId}, ${input.name ?? null}, ${hash(peppers[0], key.text)},
+            ${expiresAt === null ? null : DateTime.toDate(expiresAt)}, ${DateTime.toDate(now)})`
+        return { id: key.id, key: key.text, created_at: now, expires_at: expiresAt }
+      })
+
+      const credentials = yield* Cache.makeWith({
+        capacity: 10_000,
+        // An outage is not remembered.
+        timeToLive: (exit) => (Exit.isSuccess(exit) ? credentialsFor : Duration.zero),
+        lookup: (id: string) =>
+          sql`
+            SELECT k.hash, k.expires_at, k.last_used_at, a.id, a.name, a.namespace, a.scopes, a.disabled
+            FROM api_key k JOIN agent a ON a.id = k.agent_id
+            WHERE k.id = ${id} AND k.revoked_at IS NULL AND a.deleted_at IS NULL`.pipe(
+            Effect.flatMap(decodeCredentials),
+            Effect.map(([found]) => found),
+            storeErrors
+          )
+      })
+
+      const touched = new Map<string, number>()
+      const touch = Effect.fnUntraced(function* (id: string, now: number) {
+        if (now - (touched.get(id) ?? 0) < Duration.toMillis(usedEvery)) return
+        touched.set(id, now)
+        yield* sql`UPDATE api_key SET last_used_at = ${new Date(now)} WHERE id = ${id}`
+      })
+
+      return Agents.of({
+        authenticate: Effect.fn("Agents.authenticate")(function* (text) {
+          const key = ApiKey.parse(text)
+          if (key === undefined) return yield* refused("malformed")
+          const found = yield* credentials.get(key.id)
+          const now = yield* Clock.currentTimeMillis
+          // The hash is compared for an unknown key too, so that its answer takes as long.
+          const known = peppers.some((pepper) => timingSafeEqual(hash(pepper, text), found?.hash ?? randomBytes(32)))
+          if (found === undefined || !known) return yield* refused("unknown")
+          if (found.disabled) return yield* refused("disabled")
+          if (found.expires_at !== null && DateTime.toEpochMillis(found.expires_at) <= now)
+            return yield* refused("expired")
+          yield* touch(key.id, now)
+          return { id: found.id, name: found.name, namespace: found.namespace, scopes: found.scopes }
+        }, storeErrors),
+
+        create: Effect.fn("Agents.create")(function* (actor, input) {
+          yield* grantable(actor, input.scopes)
+          const namespace = input.namespace ?? actor.namespace
+          if (namespace !== actor.namespace && !(actor.namespace === "main" && actor.scopes.includes("admin"))) {
+            return yield* new Forbidden({ scope: "admin" })
+          }
+          return yield* Effect.gen(function* () {
+            const id = yield* insert({ ...input, namespace })
+            const made = yield* one(actor, id).pipe(Effect.orDie)
+            yield* trail(actor, "agent.created", id, null, encodeAgent(made))
+            return made
+          }).pipe(
+            sql.withTransaction,
+            Effect.catchIf(
+              (error) => error instanceof SqlError && constraintOf(error) === "agent_name",
+              () => new AgentExists({ name: input.name })
+            )
+          )
+        }, storeErrors),
+
+        list: Effect.fn("Agents.list")(function* (actor, page) {
+          const before = page.before === null ? sql`true` : sql`a.id < ${page.before}`
+          const agents = yield* find(sql`${visible(actor)} AND ${before} ORDER BY a.id DESC LIMIT ${page.limit + 1}`)
+          return pageOf(agents, page.limit)
+        }, storeErrors),
+
+        get: Effect.fn("Agents.get")(one, storeErrors),
+
+        patch: Effect.fn("Agents.patch")(function* (actor, id, patch) {
+          yield* grantable(actor, patch.scopes ?? [])
+          return yield* keepingAnAdmin(
+            id,
+            Effect.gen(function* () {
+              const before = yield* one(actor, id)
+              const { budgets, disabled, max_concurrent_runs, max_tasks, rate_per_minute, scopes } = {
+                ...before,
+                ...patch
+              }
+              yield* sql`
+                UPDATE agent SET scopes = ${scopes}::text[], disabled = ${disabled}, max_tasks = ${max_tasks},
+                  max_concurrent_runs = ${max_concurrent_runs}, rate_per_minute = ${rate_per_minute},
+                  budgets = ${JSON.stringify(budgets)}::jsonb WHERE id = ${id}`
+              const after = yield* one(actor, id)
+              yield* trail(actor, "agent.changed", id, encodeAgent(before), encodeAgent(after))
+              return after
+            })
+          )
+        }, storeErrors),
+
+        remove: Effect.fn("Agents.remove")(function* (actor, id) {
+          yield* keepingAnAdmin(
+            id,
+            Effect.gen(function* () {
+              const before = yield* one(actor, id)
+              const now = DateTime.toDate(yield* DateTime.now)
+              yield* sql`UPDATE agent SET deleted_at = ${now} WHERE id = ${id}`
+              yield* sql`UPDATE api_key SET revoked_at = ${now} WHERE agent_id = ${id} AND revoked_at IS NULL`
+              yield* trail(actor, "agent.removed", id, encodeAgent(before), null)
+            })
+          )
+        }, storeErrors),
+
+        issueKey: Effect.fn("Agents.issueKey")(function* (actor, id, input) {
+          return yield* Effect.gen(function* () {
+            const agent = yield* one(actor, id)
+            // A key acts with the agent's scopes: to issue one is to grant them.
+            yield* grantable(actor, agent.scopes)
+            const issued = yield* insertKey(id, ApiKey.fromRandom(randomBytes(41)), input)
+            yield* trail(actor, "agent.key_issued", id, null, { key_id: issued.id })
+            return issued
+          }).pipe(sql.withTransaction)
+        }, storeErrors),
+
+        revokeKey: Effect.fn("Agents.revokeKey")(function* (actor, id, keyId) {
+          yield* Effect.gen(function* () {
+            const agent = yield* one(actor, id)
+            yield* grantable(actor, agent.scopes)
+            const now = DateTime.toDate(yield* DateTime.now)
+            const revoked = yield* sql`
+              UPDATE api_key SET revoked_at = ${now} WHERE id = ${keyId} AND agent_id = ${id} AND revoked_at IS NULL RETURNING id`
+            if (revoked.length === 0) return yield* new KeyNotFound({ key_id: keyId })
+            yield* trail(actor, "agent.key_revoked", id, { key_id: keyId }, null)
+          }).pipe(sql.withTransaction)
+          yield* credentials.invalidate(keyId)
+        }, storeErrors),
+
+        ensureAdmin: Effect.fn("Agents.ensureAdmin")(
+          function* (key) {
+            yield* sql`SELECT pg_advisory_xact_lock(hashtext('ordinaut.admins'))`
+            const admins = yield* sql`
+            SELECT id FROM agent WHERE namespace = 'main' AND 'admin' = ANY (scopes) AND deleted_at IS NULL LIMIT 1`
+            if (admins.length > 0) return false
+            const id = yield* insert({ ...firstAdmin, namespace: "main" })
+            yield* insertKey(id, key, { name: "first key" })
+            yield* audit.record({
+              actor: "system",
+              namespace: "main",
+              action: "agent.created",
+              subject_kind: "agent",
+              subject_id: id,
+              before: null,
+              after: { name: firstAdmin.name, scopes: firstAdmin.scopes }
+            })
+            return true
+          },
+          sql.withTransaction,
+          storeErrors
+        )
+      })
+    })
+  )
+}
+
+const firstAdmin: AgentCreate = {
+  name: "admin",
+  scopes: ["admin"],
+  disabled: false,
+  max_tasks: 10_000,
+  max_concurrent_runs: null,
+  rate_per_minute: null,
+  budgets: []
+}
+
+const Credentials = Schema.Struct({
+  hash: Schema.Uint8ArrayFromSelf,
+  expires_at: Schema.NullOr(Model.DateTimeFromDate),
+  id: AgentModel.AgentId,
+  name: Schema.String,
+  namespace: Schema.String,
+  scopes: Schema.Array(Schema.String),
+  disabled: Schema.Boolean
+})
+const AgentRow = Schema.Struct({ ...Agent.fields, created_at: Model.DateTimeFromDate })
+const decodeCredentials = Schema.decodeUnknown(Schema.Array(Credentials))
+const decodeAgents = Schema.decodeUnknown(Schema.Array(AgentRow))
+const encodeAgent = Schema.encodeSync(Schema.Struct({ ...Agent.fields, created_at: Instant }))
+
+const hash = (pepper: Uint8Array, key: string) => createHmac("sha256", pepper).update(key).digest()
+
+const refused = (reason: "malformed" | "unknown" | "disabled" | "expired") => {
+  Metrics.authFailures.add(1, { reason })
+  return new Unauthorized()
+}

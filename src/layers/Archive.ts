@@ -1,0 +1,56 @@
+import type * as SqlClient from "@effect/sql/SqlClient"
+
+/**
+ * The columns that an end adds to the deleted row, as the CTE `ended` of a statement returns them. Here for ends that no
+ * worker decides; a turn takes them from its input.
+ */
+export const endedRow = (
+  sql: SqlClient.SqlClient,
+  end: { readonly state: string; readonly at: Date; readonly reason?: string }
+) => sql`
+  ${end.state}::text AS end_state, NULL::jsonb AS error, ${end.at}::timestamptz AS finished_at, NULL::jsonb AS last_attempt,
+  ${end.reason ?? null}::text AS skip_reason`
+
+/**
+ * The CTEs that write ended runs to history: their live steps, attempts and those of `given` move to `run_step`, the run to
+ * `task_run`, and one batch of state changes to the outbox. They follow the CTEs `given` (steps not stored yet, with the
+ * columns of `live_step` but `kind` and `worker_id`) and `ended` (deleted rows of `due_work` with the columns of `endedRow`).
+ */
+export const archive = (sql: SqlClient.SqlClient) => sql`
+  moved AS (DELETE FROM live_step WHERE run_id = ANY (ARRAY(SELECT id FROM ended)) RETURNING *),
+  told_steps AS (
+    SELECT DISTINCT ON (run_id, step_id, item) * FROM (
+      SELECT 0 AS stored, g.run_id, g.step_id, g.item, g.position, g.uses, g.state, g.attempt, g.input, g.output, g.error, g.simulated,
+        g.logs, g.started_at, g.finished_at FROM given g
+      UNION ALL
+      SELECT 1, m.run_id, m.step_id, m.item, m.position, m.uses, m.state, m.attempt, m.input, m.output, m.error, m.simulated,
+        m.logs, m.started_at, m.finished_at FROM moved m WHERE m.kind = 'step') AS known
+    ORDER BY run_id, step_id, item, stored),
+  past_steps AS (
+    INSERT INTO run_step (run_id, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs, started_at,
+      finished_at, run_finished_at)
+    SELECT s.run_id, s.step_id, s.item, s.position, s.uses, s.state, s.attempt, s.input, s.output, s.error, s.simulated, s.logs,
+      s.started_at, s.finished_at, e.finished_at
+    FROM told_steps s JOIN ended e ON e.id = s.run_id),
+  past_runs AS (
+    INSERT INTO task_run (id, task_id, key, agent_id, namespace, task_version, trigger, state, scheduled_for, due_at, priority,
+      attempt, attempts, lease_no, crashes, started_at, finished_at, error, simulated, parent_run_id, retry_of, event_id,
+      backfill_id, skip_reason, trace_id, created_at)
+    SELECT e.id, e.task_id, e.key, e.agent_id, e.namespace, e.task_version, e.trigger, e.end_state, e.scheduled_for, e.due_at,
+      e.priority, e.attempt,
+      coalesce((
+        SELECT jsonb_agg(jsonb_build_object('attempt', m.item, 'worker_id', m.worker_id, 'started_at', m.started_at,
+          'finished_at', m.finished_at, 'error', m.error) ORDER BY m.item)
+        FROM moved m WHERE m.run_id = e.id AND m.kind = 'attempt'), '[]')
+        || CASE WHEN e.last_attempt IS NULL THEN '[]' ELSE jsonb_build_array(e.last_attempt) END,
+      e.lease_no, e.crashes, e.started_at, e.finished_at, e.error,
+      EXISTS (SELECT FROM told_steps s WHERE s.run_id = e.id AND s.simulated), e.parent_run_id, e.retry_of, e.event_id,
+      e.backfill_id, e.skip_reason, split_part(e.traceparent, '-', 2), e.created_at
+    FROM ended e),
+  told_ends AS (
+    INSERT INTO outbox (size, entries, at)
+    SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.' || e.end_state,
+      'namespace', e.namespace, 'agent_id', e.agent_id, 'at', e.finished_at,
+      'payload', jsonb_build_object('run_id', e.id, 'task_id', e.task_id, 'state', e.end_state, 'error', e.error))),
+      max(e.finished_at)
+    FROM ended e HAVING count(*) > 0)`

@@ -1,0 +1,151 @@
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
+import { Duration, Effect, Layer, Option, ParseResult, Redacted } from "effect"
+import Pg from "pg"
+import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import * as Retries from "./Retries.ts"
+import * as Settings from "./Settings.ts"
+
+const statementTimeout = Duration.seconds(20)
+const connectTimeout = Duration.seconds(5)
+/** A query that has had no answer by then sits on a dead connection: the server would have canceled it long before. */
+const silence = Duration.seconds(30)
+
+/**
+ * A client that destroys its socket when a query passes `silence`. The pool of `@effect/sql-pg` otherwise keeps a connection
+ * that went half-open for ever.
+ */
+class HealingClient extends Pg.Client {
+  constructor(config?: string | Pg.ClientConfig) {
+    super(config)
+    // The overloads of `query` differ in their last argument alone; what they return and call back is passed on untouched.
+    const plain = this.query.bind(this) as (...args: ReadonlyArray<unknown>) => unknown
+    const guarded = (...args: ReadonlyArray<unknown>): unknown => {
+      const deadline = setTimeout(() => destroy(this), Duration.toMillis(silence))
+      deadline.unref()
+      const done = args.at(-1)
+      if (typeof done === "function") {
+        return plain(...args.slice(0, -1), (...answer: ReadonlyArray<unknown>) => {
+          clearTimeout(deadline)
+          done(...answer)
+        })
+      }
+      const answer = plain(...args)
+      if (answer instanceof Promise) answer.finally(() => clearTimeout(deadline)).catch(() => undefined)
+      else clearTimeout(deadline)
+      return answer
+    }
+    Object.defineProperty(this, "query", { value: guarded })
+  }
+}
+
+/** `pg` does not declare the socket that its clients have. */
+const destroy = (client: Pg.Client) =>
+  (client as unknown as { connection: { stream: { destroy: () => void } } }).connection.stream.destroy()
+
+const pool = (url: Redacted.Redacted, max: number, applicationName: string) =>
+  new Pg.Pool({
+    connectionString: Redacted.value(url),
+    Client: HealingClient,
+    max,
+    application_name: applicationName,
+    keepAlive: true,
+    connectionTimeoutMillis: Duration.toMillis(connectTimeout),
+    statement_timeout: Duration.toMillis(statementTimeout),
+    lock_timeout: Duration.toMillis(Duration.seconds(10)),
+    idle_in_transaction_session_timeout: Duration.toMillis(Duration.seconds(30)),
+    options: "-c timezone=UTC"
+  })
+
+const acquire = (url: Redacted.Redacted, max: number, applicationName: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const made = pool(url, max, applicationName)
+      // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
+      made.on("error", () => undefined)
+      return made
+    }),
+    (made) => Effect.promise(() => made.end()).pipe(Effect.interruptible, Effect.timeoutOption("2 seconds"))
+  )
+
+const reachable = SqlClient.SqlClient.pipe(
+  Effect.flatMap((sql) => sql`SELECT 1`),
+  Effect.tapError((error) =>
+    Effect.logWarning("The database cannot be reached; trying again.").pipe(
+      Effect.annotateLogs({ reason: reasonOf(error) })
+    )
+  ),
+  Effect.retry(Retries.boot)
+)
+
+/** The connection pool on `DATABASE_URL`, waiting for a database that is not there yet. `name` shows in `pg_stat_activity`. */
+export const layerNamed = (name: string) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const url = yield* Settings.databaseUrl
+      const max = yield* Settings.databaseConnections
+      const client = PgClient.layerFromPool({ acquire: acquire(url, max, name) })
+      return Layer.effectDiscard(reachable).pipe(Layer.provideMerge(client))
+    })
+  )
+
+/** `layerNamed` under the product's own name. */
+export const layer = layerNamed("ordinaut")
+
+const causeOf = (
+  error: SqlError
+): { readonly code?: unknown; readonly message?: unknown; readonly constraint?: unknown } =>
+  typeof error.cause === "object" && error.cause !== null ? error.cause : {}
+
+/** SQLSTATE, or the system's error code of a failed connection; empty where there is none. */
+export const codeOf = (error: SqlError): string => {
+  const { code } = causeOf(error)
+  return typeof code === "string" ? code : ""
+}
+
+/** The constraint that a statement violated. */
+export const constraintOf = (error: SqlError): string => {
+  const { constraint } = causeOf(error)
+  return typeof constraint === "string" ? constraint : ""
+}
+
+const reasonOf = (error: SqlError): string => {
+  const { message } = causeOf(error)
+  return [codeOf(error), typeof message === "string" ? message : ""].filter((part) => part !== "").join(": ")
+}
+
+/** Classes 08, 53, 57 and the states of a server that refuses, is full or went away (PostgreSQL manual, appendix A). */
+const outage = /^(08|53|57P|57014|55P03|25P03|3D000|28|E[A-Z]+$)/
+
+const isOutage = (error: SqlError): boolean => {
+  const code = codeOf(error)
+  // Without a SQLSTATE the statement never reached a server that answered.
+  return code === "" || outage.test(code)
+}
+
+const isContention = (error: unknown): boolean =>
+  error instanceof SqlError && (codeOf(error) === "40P01" || codeOf(error) === "40001")
+
+/** What a method of a store may fail with, beside its own errors: an outage is typed, anything else of the database is a bug. */
+export const storeErrors = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, Exclude<E, SqlError | ParseResult.ParseError> | StoreUnavailable, R> =>
+  effect.pipe(
+    // A connection lost inside a transaction surfaces as a defect, since the rollback fails too.
+    Effect.catchSomeDefect((defect) => (defect instanceof SqlError ? Option.some(Effect.fail(defect)) : Option.none())),
+    Effect.retry({ schedule: Retries.contention, while: isContention }),
+    Effect.catchAll((error): Effect.Effect<never, Exclude<E, SqlError | ParseResult.ParseError> | StoreUnavailable> => {
+      if (error instanceof SqlError) {
+        return isOutage(error)
+          ? Effect.logWarning("The database did not answer.").pipe(
+              Effect.annotateLogs({ reason: reasonOf(error) }),
+              Effect.zipRight(Effect.fail(new StoreUnavailable({ retry_after: 1 })))
+            )
+          : Effect.die(error)
+      }
+      return ParseResult.isParseError(error)
+        ? Effect.die(error)
+        : Effect.fail(error as Exclude<E, SqlError | ParseResult.ParseError>)
+    })
+  )

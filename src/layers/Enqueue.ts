@@ -1,0 +1,50 @@
+import type * as SqlClient from "@effect/sql/SqlClient"
+import { Effect } from "effect"
+import type { NewWork } from "../domain/Settlement.ts"
+
+/**
+ * One statement that queues runs. Keys other than the schedule's own are guarded by their `occurrence` row beyond the life of
+ * the run; the schedule's own by the cursor of the task, which the caller moves in the same transaction.
+ */
+export const enqueueStatement = (sql: SqlClient.SqlClient) => (work: ReadonlyArray<NewWork>, now: Date) =>
+  sql<{ id: string }>`
+    WITH given AS MATERIALIZED (
+      SELECT * FROM jsonb_to_recordset(${JSON.stringify(work.map(row))}::jsonb) AS g (id uuid, task_id uuid, task_version integer,
+        agent_id uuid, namespace text, key text, trigger text, scheduled_for timestamptz(3), due_at timestamptz(3), priority smallint,
+        concurrency_key text, deadline_at timestamptz(3), start_by timestamptz(3), serial boolean, event_id uuid, hops smallint,
+        traceparent text, input jsonb)),
+    guarded AS (
+      INSERT INTO occurrence (task_id, key, run_id, input, created_at)
+      SELECT task_id, key, id, input, ${now} FROM given WHERE trigger <> 'schedule'
+      ON CONFLICT (task_id, key) DO NOTHING RETURNING run_id),
+    queued AS (
+      INSERT INTO due_work (id, task_id, key, agent_id, namespace, task_version, trigger, state, scheduled_for, due_at, run_at,
+        priority, deadline_at, start_by, concurrency_key, serial, snoozed, event_id, hops, traceparent, created_at)
+      SELECT g.id, g.task_id, g.key, g.agent_id, g.namespace, g.task_version, g.trigger,
+        CASE WHEN g.due_at > ${now} THEN 'later'
+          WHEN g.serial AND (EXISTS (SELECT FROM due_work o WHERE o.task_id = g.task_id AND o.backfill_id IS NULL)
+            OR EXISTS (SELECT FROM given p WHERE p.task_id = g.task_id AND p.id < g.id)) THEN 'blocked'
+          ELSE 'ready' END,
+        g.scheduled_for, g.due_at, g.due_at, g.priority, g.deadline_at, g.start_by, g.concurrency_key, g.serial,
+        g.trigger = 'schedule' AND g.due_at > ${now}, g.event_id,
+        g.hops, g.traceparent, ${now}
+      FROM given g
+      WHERE g.trigger = 'schedule' OR g.id IN (SELECT run_id FROM guarded)
+      ON CONFLICT (task_id, key) DO NOTHING
+      RETURNING id, task_id, agent_id, namespace),
+    told AS (
+      INSERT INTO outbox (size, entries, at)
+      SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.queued',
+        'namespace', q.namespace, 'agent_id', q.agent_id, 'at', ${now}::timestamptz,
+        'payload', jsonb_build_object('run_id', q.id, 'task_id', q.task_id, 'state', 'queued', 'error', NULL))), ${now}
+      FROM queued q HAVING count(*) > 0)
+    SELECT id FROM queued`.pipe(Effect.map((rows) => rows.map(({ id }) => id)))
+
+const row = ({ deadline_seconds, due_at, hops = 0, scheduled_for, start_within_seconds, ...work }: NewWork) => ({
+  ...work,
+  hops,
+  scheduled_for: new Date(scheduled_for),
+  due_at: new Date(due_at),
+  deadline_at: deadline_seconds === null ? null : new Date(due_at + deadline_seconds * 1000),
+  start_by: start_within_seconds === null ? null : new Date(due_at + start_within_seconds * 1000)
+})

@@ -1,0 +1,164 @@
+import * as SqlClient from "@effect/sql/SqlClient"
+import { Clock, Context, DateTime, Effect, Layer, Option, Schema } from "effect"
+import { Instant } from "../domain/Instant.ts"
+import { JsonValue } from "../domain/Json.ts"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { storeErrors } from "./Db.ts"
+import { Draining } from "./Draining.ts"
+import * as Metrics from "./Metrics.ts"
+import { Redis } from "./Redis.ts"
+import type { RedisUnavailable } from "./Redis.ts"
+import * as Retries from "./Retries.ts"
+import { Wakeups } from "./Wakeups.ts"
+
+/** The stream in Redis; entry n of the log has the id `<n>-0`. */
+export const streamKey = "ordinaut:events"
+/** The stream keeps about this many entries; the log in PostgreSQL keeps all within the retention. */
+const streamLength = 1_000_000
+/** Batches that one pass numbers or sends. */
+const batch = 500
+
+/** An entry of the log: an accepted event, or a change of state. */
+export const LogEntry = Schema.Struct({
+  id: Schema.String,
+  topic: Schema.String,
+  namespace: Schema.String,
+  agent_id: Schema.NullOr(Schema.String),
+  at: Instant,
+  payload: JsonValue
+})
+export type LogEntry = typeof LogEntry.Type
+
+/** An entry with its number: from 1, without gaps, in the order of the commits as the publisher saw them. */
+export interface Numbered {
+  readonly number: number
+  readonly entry: LogEntry
+}
+
+/** The one publisher of the outbox, whichever process holds its row lock, and the log that it numbers. */
+export class EventStream extends Context.Tag("ordinaut/EventStream")<
+  EventStream,
+  {
+    /** Numbers what is committed and not numbered yet. Answers how many batches; 0 while another process publishes. */
+    readonly number: Effect.Effect<number, StoreUnavailable>
+    /** Sends Redis what it lacks, in order; does nothing without Redis. Answers how many entries it sent. */
+    readonly send: Effect.Effect<number, StoreUnavailable | RedisUnavailable>
+    /** Entries after a number, in order, at most about `limit`. */
+    readonly after: (number: number, limit: number) => Effect.Effect<ReadonlyArray<Numbered>, StoreUnavailable>
+  }
+>() {
+  static readonly layer = Layer.effect(
+    this,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const redis = yield* Redis
+      /** The number of the last entry that Redis has, as far as this process knows. */
+      let sent: number | null = null
+
+      const after = (number: number, batches: number) =>
+        sql`
+          SELECT first_number::float8 AS first, entries FROM outbox
+          WHERE first_number IS NOT NULL AND first_number + size > ${number + 1}
+            AND first_number >= coalesce((SELECT max(first_number) FROM outbox WHERE first_number <= ${number + 1}), 0)
+          ORDER BY first_number LIMIT ${batches}`.pipe(
+          Effect.flatMap(decodeBatches),
+          Effect.map((found) =>
+            found
+              .flatMap(({ entries, first }) => entries.map((entry, i) => ({ number: first + i, entry })))
+              .filter((one) => one.number > number)
+          )
+        )
+
+      return EventStream.of({
+        number: Effect.gen(function* () {
+          const [head] = yield* sql<{ number: string }>`SELECT number FROM stream_head FOR UPDATE SKIP LOCKED`
+          if (head === undefined) return 0
+          // A statement of its own: its snapshot is later than the lock, so that it sees what the last holder numbered.
+          const numbered = yield* sql`
+            WITH fresh AS (
+              SELECT id, size, sum(size) OVER (ORDER BY id) - size AS before FROM (
+                SELECT id, size FROM outbox WHERE first_number IS NULL ORDER BY id LIMIT ${batch}) AS oldest),
+            given AS (
+              UPDATE outbox o SET first_number = ${head.number}::bigint + 1 + f.before FROM fresh f WHERE o.id = f.id RETURNING o.id),
+            moved AS (UPDATE stream_head SET number = number + coalesce((SELECT sum(size) FROM fresh), 0))
+            SELECT id FROM given`
+          return numbered.length
+        }).pipe(sql.withTransaction, Effect.withSpan("EventStream.number"), storeErrors),
+
+        send: Effect.gen(function* () {
+          if (Option.isNone(redis)) return 0
+          const { use } = redis.value
+          if (sent === null) {
+            const [last] = yield* use((client) => client.xrevrange(streamKey, "+", "-", "COUNT", 1))
+            sent = last === undefined ? 0 : Number(last[0].split("-")[0])
+          }
+          const missing = yield* after(sent, batch)
+          for (const { entry, number } of missing) {
+            yield* use((client) =>
+              client
+                .xadd(streamKey, "MAXLEN", "~", streamLength, `${number}-0`, ...fieldsOf(entry))
+                .catch((error: unknown) => {
+                  // Another publisher was quicker; Redis has the entry.
+                  if (!(error instanceof Error && error.message.includes("equal or smaller"))) throw error
+                })
+            ).pipe(Effect.tapError(() => Effect.sync(() => void (sent = null))))
+            sent = number
+          }
+          return missing.length
+        }).pipe(Effect.withSpan("EventStream.send"), storeErrors),
+
+        after: Effect.fn("EventStream.after")(after, storeErrors)
+      })
+    })
+  )
+
+  /** Publishes as long as the scope is open: at every wake-up, and once a second. */
+  static readonly loop = Layer.scopedDiscard(
+    Effect.gen(function* () {
+      const stream = yield* EventStream
+      const wakeups = yield* Wakeups
+      const draining = yield* Draining
+      const sql = yield* SqlClient.SqlClient
+      const pass = Effect.gen(function* () {
+        const numbered = yield* stream.number
+        const sent = yield* stream.send.pipe(
+          Effect.catchTag("RedisUnavailable", ({ reason }) =>
+            Effect.as(
+              Effect.logWarning("Redis cannot be reached; the stream will be filled when it is back.").pipe(
+                Effect.annotateLogs({ reason })
+              ),
+              0
+            )
+          )
+        )
+        if (numbered + sent === 0) yield* wakeups.wait("outbox", "1 second")
+      })
+      const gauge = Effect.gen(function* () {
+        const [row] = yield* sql<{ rows: number; oldest: Date | null }>`
+          SELECT count(*)::integer AS rows, min(at) AS oldest FROM outbox WHERE first_number IS NULL`
+        const now = yield* Clock.currentTimeMillis
+        Metrics.outboxRows.add(row?.rows ?? 0, {})
+        Metrics.outboxLag.add(row?.oldest == null ? 0 : Math.max(0, now - row.oldest.getTime()) / 1000, {})
+      }).pipe(storeErrors)
+      yield* draining.supervised(pass.pipe(Effect.forever, Effect.retry(Retries.loop)))
+      yield* draining.supervised(gauge.pipe(Effect.delay("5 seconds"), Effect.forever, Effect.retry(Retries.loop)))
+    })
+  )
+}
+
+const decodeBatches = Schema.decodeUnknown(
+  Schema.Array(Schema.Struct({ first: Schema.Number, entries: Schema.Array(LogEntry) }))
+)
+
+const fieldsOf = ({ at, id, namespace, payload, topic }: LogEntry) => [
+  "id",
+  id,
+  "namespace",
+  namespace,
+  "topic",
+  topic,
+  "payload",
+  JSON.stringify(payload),
+  "at",
+  DateTime.formatIso(at)
+]

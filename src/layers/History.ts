@@ -1,0 +1,61 @@
+import * as SqlClient from "@effect/sql/SqlClient"
+import { Context, DateTime, Duration, Effect, Layer } from "effect"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { storeErrors } from "./Db.ts"
+import * as Settings from "./Settings.ts"
+
+/** Partitions are made this many days ahead, so that a scheduler may be away for as long. */
+const daysAhead = 8
+
+const isoDay = (millis: number) => new Date(millis).toISOString().slice(0, 10)
+
+/** The daily partitions of the history, and what outlived its retention. */
+export class History extends Context.Tag("ordinaut/History")<
+  History,
+  {
+    /** Makes the partitions of the days from today on. */
+    readonly prepare: Effect.Effect<void, StoreUnavailable>
+    /** `prepare`, and removes what is past its retention: whole partitions, and rows of the tables that have none. */
+    readonly keep: Effect.Effect<void, StoreUnavailable>
+  }
+>() {
+  static readonly layer = Layer.effect(
+    this,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const runDays = yield* Settings.runRetentionDays
+      const eventDays = yield* Settings.eventRetentionDays
+      const before = (now: number, days: number) => new Date(now - Duration.toMillis(Duration.days(days)))
+      const now = Effect.map(DateTime.now, DateTime.toEpochMillis)
+
+      const prepare = Effect.gen(function* () {
+        yield* sql`SELECT ensure_history(${isoDay(yield* now)}::date, ${daysAhead})`
+      }).pipe(storeErrors)
+
+      const dropOld = Effect.gen(function* () {
+        const oldest = isoDay(before(yield* now, runDays).getTime()).replaceAll("-", "")
+        const old = yield* sql<{ name: string }>`
+          SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+          WHERE i.inhparent IN ('task_run'::regclass, 'run_step'::regclass) AND right(c.relname, 8) < ${oldest}`
+        for (const { name } of old) yield* sql`DROP TABLE IF EXISTS ${sql(name)}`
+      })
+
+      return History.of({
+        prepare,
+        keep: Effect.gen(function* () {
+          yield* prepare
+          yield* dropOld
+          const at = yield* now
+          yield* sql`DELETE FROM event WHERE at < ${before(at, eventDays)}`
+          yield* sql`DELETE FROM outbox WHERE at < ${before(at, eventDays)} AND first_number IS NOT NULL`
+          yield* sql`DELETE FROM occurrence WHERE created_at < ${before(at, Math.max(runDays, eventDays))}`
+        }).pipe(storeErrors)
+      })
+    })
+  )
+
+  /** `prepare`, before anything that is built on top. */
+  static readonly layerPrepared = Layer.effectDiscard(Effect.flatMap(this, (history) => history.prepare)).pipe(
+    Layer.provide(this.layer)
+  )
+}

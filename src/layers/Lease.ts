@@ -1,0 +1,196 @@
+import * as SqlClient from "@effect/sql/SqlClient"
+import { Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
+import { DueWork } from "../domain/DueWork.ts"
+import type { Held, NewWork, Renewed, Settlement, TurnResult } from "../domain/Settlement.ts"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { archive, endedRow } from "./Archive.ts"
+import { storeErrors } from "./Db.ts"
+import { enqueueStatement } from "./Enqueue.ts"
+import * as Metrics from "./Metrics.ts"
+import * as Settings from "./Settings.ts"
+import { turnStatement } from "./Turn.ts"
+
+/** Who may work on a due row, and until when. Owns `due_work`, `live_step`, `concurrency`, `occurrence` and the history. */
+export class Lease extends Context.Tag("ordinaut/Lease")<
+  Lease,
+  {
+    /** Queues runs; one whose occurrence was decided before is left out. Joins the caller's transaction. Answers the ids queued. */
+    readonly enqueue: (work: ReadonlyArray<NewWork>) => Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
+    /** In one transaction: settles the finished, frees and hands on their slots, leases up to `capacity` others. */
+    readonly turn: (
+      worker: string,
+      settled: ReadonlyArray<Settlement>,
+      capacity: number
+    ) => Effect.Effect<TurnResult, StoreUnavailable>
+    /** Moves the end of the leases to now + the lease's length; a lease that is not answered is lost. */
+    readonly renew: (
+      worker: string,
+      held: ReadonlyArray<Held>
+    ) => Effect.Effect<ReadonlyArray<Renewed>, StoreUnavailable>
+    /** Readies what is due from `later`, and what waits for a slot that is free. Answers how many it readied. */
+    readonly promote: Effect.Effect<number, StoreUnavailable>
+    /**
+     * Ends queued, blocked and waiting runs at once and asks running ones to stop. Joins the caller's transaction.
+     * Answers the ids of both; a run in neither was not there any more.
+     */
+    readonly cancel: (
+      ids: ReadonlyArray<string>
+    ) => Effect.Effect<
+      { readonly ended: ReadonlyArray<string>; readonly asked: ReadonlyArray<string> },
+      StoreUnavailable
+    >
+    /** `scheduled_for` of a run that no worker has leased yet, else null; epoch milliseconds. */
+    readonly unstarted: (id: string) => Effect.Effect<number | null, StoreUnavailable>
+    /** Moves a run that has not started to another due instant (epoch milliseconds). */
+    readonly snooze: (id: string, dueAt: number) => Effect.Effect<void, StoreUnavailable>
+    /** Keeps the snoozed, unstarted runs of a task from starting. */
+    readonly hold: (taskId: string) => Effect.Effect<void, StoreUnavailable>
+    /** Lets the held runs of a task go on; ends those due before `skipBefore` (epoch milliseconds) as skipped by the pause. */
+    readonly unhold: (taskId: string, skipBefore: number | null) => Effect.Effect<void, StoreUnavailable>
+  }
+>() {
+  static readonly layer = Layer.effect(
+    this,
+    Effect.gen(function* () {
+      const leaseFor = yield* Settings.leaseFor
+      const sql = yield* SqlClient.SqlClient
+      const turn = turnStatement(sql)
+      const enqueue = enqueueStatement(sql)
+      const archived = archive(sql)
+      const now = Effect.map(DateTime.now, DateTime.toDateUtc)
+      const hasElder = (row: string) =>
+        sql`EXISTS (SELECT FROM due_work o WHERE o.task_id = ${sql(`${row}.task_id`)} AND o.id < ${sql(`${row}.id`)} AND o.backfill_id IS NULL)`
+      const until = (from: Date) => new Date(from.getTime() + Duration.toMillis(leaseFor))
+
+      return Lease.of({
+        enqueue: Effect.fn("Lease.enqueue")(function* (work) {
+          return work.length === 0 ? [] : yield* enqueue(work, yield* now)
+        }, storeErrors),
+
+        turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity) {
+          const at = yield* now
+          const started = performance.now()
+          const rows = yield* turn({ worker, settled, capacity, now: at, until: until(at) }).pipe(
+            Effect.flatMap(decodeTurn)
+          )
+          const done = new Set(rows.flatMap((row) => (row.work === null ? [row.id] : [])))
+          const leased = rows.flatMap(({ work }) => (work === null ? [] : [work]))
+          const lost = settled.flatMap(({ work }) => (done.has(work.id) ? [] : [work.id]))
+          Metrics.turnDuration.add((performance.now() - started) / 1000, {})
+          Metrics.turnRows.add(settled.length + leased.length, {})
+          count(
+            settled.filter(({ work }) => done.has(work.id)),
+            lost.length,
+            rows.filter(({ rescued }) => rescued).length
+          )
+          return { leased, lost }
+        }, storeErrors),
+
+        renew: Effect.fn("Lease.renew")(function* (worker, held) {
+          const at = yield* now
+          return yield* sql<Renewed>`
+              UPDATE due_work AS d SET locked_until = ${until(at)}
+              FROM unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ lease_no }) => lease_no)}::integer[]) AS h (id, lease_no)
+              WHERE d.id = h.id AND d.lease_no = h.lease_no AND d.state = 'leased' AND d.locked_by = ${worker}
+              RETURNING d.id, d.lease_no, d.cancel_requested_at IS NOT NULL AS cancel_requested`
+        }, storeErrors),
+
+        promote: Effect.gen(function* () {
+          const at = yield* now
+          const due = yield* sql`
+              UPDATE due_work d SET state = CASE WHEN d.serial AND ${hasElder("d")} THEN 'blocked' ELSE 'ready' END
+              WHERE id = ANY (ARRAY(
+                SELECT id FROM due_work WHERE state = 'later' AND run_at <= ${at} AND NOT held
+                ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
+              RETURNING id`
+          // A slot freed while a row was being blocked wakes nobody; this finds such rows.
+          const unblocked = yield* sql`
+              UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
+                SELECT w.id FROM due_work w LEFT JOIN concurrency c ON c.namespace = w.namespace AND c.key = w.concurrency_key
+                WHERE w.state = 'blocked' AND (w.concurrency_key IS NULL OR c.in_use < c."limit")
+                  AND NOT (w.serial AND ${hasElder("w")})
+                ORDER BY w.priority, w.due_at, w.id LIMIT 1000 FOR UPDATE OF w SKIP LOCKED))
+              RETURNING id`
+          return due.length + unblocked.length
+        }).pipe(Effect.withSpan("Lease.promote"), storeErrors),
+
+        cancel: Effect.fn("Lease.cancel")(function* (ids) {
+          if (ids.length === 0) return { ended: [], asked: [] }
+          const at = yield* now
+          const rows = yield* sql<{ id: string; ended: boolean }>`
+              WITH given AS (SELECT * FROM live_step WHERE false),
+              ended AS (
+                DELETE FROM due_work d WHERE d.id = ANY (${ids}::uuid[]) AND d.state <> 'leased'
+                RETURNING d.*, ${endedRow(sql, { state: "canceled", at })}),
+              asked AS (
+                UPDATE due_work SET cancel_requested_at = coalesce(cancel_requested_at, ${at}), signals = signals + 1
+                WHERE id = ANY (${ids}::uuid[]) AND state = 'leased' RETURNING id),
+              ${archived}
+              SELECT id, true AS ended FROM ended UNION ALL SELECT id, false FROM asked`
+          return {
+            ended: rows.flatMap((row) => (row.ended ? [row.id] : [])),
+            asked: rows.flatMap((row) => (row.ended ? [] : [row.id]))
+          }
+        }, storeErrors),
+
+        unstarted: Effect.fn("Lease.unstarted")(function* (id) {
+          const [row] = yield* sql<{ scheduled_for: Date }>`
+              SELECT scheduled_for FROM due_work WHERE id = ${id} AND lease_no = 0 FOR UPDATE`
+          return row?.scheduled_for.getTime() ?? null
+        }, storeErrors),
+
+        snooze: Effect.fn("Lease.snooze")(function* (id, dueAt) {
+          const due = new Date(dueAt)
+          yield* sql`
+              UPDATE due_work SET state = 'later', due_at = ${due}, run_at = ${due}, snoozed = true,
+                deadline_at = deadline_at + (${due} - due_at), start_by = start_by + (${due} - due_at)
+              WHERE id = ${id} AND lease_no = 0`
+        }, storeErrors),
+
+        hold: Effect.fn("Lease.hold")(function* (taskId) {
+          yield* sql`
+              UPDATE due_work SET held = true, state = 'later' WHERE task_id = ${taskId} AND snoozed AND lease_no = 0`
+        }, storeErrors),
+
+        unhold: Effect.fn("Lease.unhold")(function* (taskId, skipBefore) {
+          const at = yield* now
+          const before = skipBefore === null ? new Date(0) : new Date(skipBefore)
+          yield* sql`
+              WITH given AS (SELECT * FROM live_step WHERE false),
+              ended AS (
+                DELETE FROM due_work d WHERE d.task_id = ${taskId} AND d.held AND d.due_at < ${before}
+                RETURNING d.*, ${endedRow(sql, { state: "skipped", at, reason: "paused" })}),
+              ${archived}
+              UPDATE due_work SET held = false WHERE task_id = ${taskId} AND held AND due_at >= ${before}`
+        }, storeErrors)
+      })
+    })
+  )
+}
+
+/** A row of a turn: a lease with its work, or the id of a settled row. */
+const TurnRow = Schema.Struct({ id: Schema.String, rescued: Schema.Boolean, work: Schema.NullOr(DueWork) })
+const decodeTurnRows = Schema.decodeUnknown(Schema.Array(TurnRow))
+
+/** The columns of a leased row become its `work`. */
+const decodeTurn = (
+  rows: ReadonlyArray<{ readonly id: string; readonly rescued: boolean; readonly leased: boolean }>
+) => decodeTurnRows(rows.map(({ leased, ...row }) => ({ id: row.id, rescued: row.rescued, work: leased ? row : null })))
+
+const count = (settled: ReadonlyArray<Settlement>, lost: number, rescued: number) => {
+  const ends = { settled: 0, retried: 0, released: 0, lost, rescued }
+  for (const settlement of settled) {
+    if (settlement.outcome !== "ended") {
+      ends[settlement.outcome]++
+      continue
+    }
+    ends.settled++
+    const { started_at, trigger } = settlement.work
+    Metrics.runs.add(1, { state: settlement.state, trigger })
+    Metrics.runDuration.add((settlement.finished_at - DateTime.toEpochMillis(started_at)) / 1000, {
+      state: settlement.state,
+      trigger
+    })
+  }
+  for (const [end, n] of Object.entries(ends)) if (n > 0) Metrics.leases.add(n, { end })
+}

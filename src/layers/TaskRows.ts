@@ -1,0 +1,111 @@
+import type * as SqlClient from "@effect/sql/SqlClient"
+import { DateTime, Effect, Schema, Struct } from "effect"
+import type { Actor } from "../domain/Agent.ts"
+import type { Cursor } from "../domain/Cursor.ts"
+import { isId } from "../domain/Id.ts"
+import { Task, TaskNotFound } from "../domain/Task.ts"
+import type { TaskDefinition } from "../domain/Task.ts"
+import * as TaskSchedule from "../domain/TaskSchedule.ts"
+
+const { payload: _, last_run: __, ...light } = Task.fields
+
+/** A task without its pipeline: what its scheduling needs. `dtstart` is the start that holds. */
+export const ScheduledTask = Schema.Struct({
+  ...light,
+  dtstart_given: Schema.Boolean,
+  snoozed_run_id: Schema.NullOr(Schema.String)
+})
+export type ScheduledTask = typeof ScheduledTask.Type
+
+/** Epoch milliseconds of an instant that may be missing. */
+export const millisOf = (instant: DateTime.Utc | null): number | null =>
+  instant === null ? null : DateTime.toEpochMillis(instant)
+
+const dateOf = (instant: DateTime.Utc | null): Date | null => (instant === null ? null : DateTime.toDateUtc(instant))
+
+/** What the schedule of a stored task is read from. */
+export const scheduleFields = (task: ScheduledTask): TaskSchedule.ScheduleFields => ({
+  kind: task.schedule_kind,
+  expr: task.schedule_expr,
+  timezone: task.timezone,
+  dtstart: task.dtstart_given ? task.dtstart : null,
+  createdAt: DateTime.toEpochMillis(task.created_at),
+  startsAt: millisOf(task.starts_at),
+  endsAt: millisOf(task.ends_at),
+  countEnd: millisOf(task.count_end)
+})
+
+/** The fields of a definition as the API writes them; a revision keeps them. */
+const Definition = Schema.Struct(Struct.omit(Task.jsonUpdate.fields, "timezone")).pipe(
+  Schema.extend(Schema.Struct({ timezone: Schema.String }))
+)
+const encodeDefinition = Schema.encodeSync(Definition)
+
+/** The statements on `task` and `task_revision` that the services of tasks share. */
+export const make = (sql: SqlClient.SqlClient) => {
+  /** An agent sees its own tasks; an admin those of the namespace. */
+  const visible = (actor: Actor) =>
+    actor.scopes.includes("admin") ? sql`t.namespace = ${actor.namespace}` : sql`t.created_by = ${actor.id}`
+
+  const select = (where: ReturnType<typeof visible>, now: Date) =>
+    sql`
+      SELECT t.*, CASE WHEN t.snoozed_until > ${now} THEN t.snoozed_until END AS snoozed_until, (
+        SELECT jsonb_build_object('id', r.id, 'state', r.state, 'finished_at', r.finished_at)
+        FROM task_run r WHERE r.task_id = t.id ORDER BY r.id DESC LIMIT 1) AS last_run
+      FROM task t WHERE ${where}`.pipe(Effect.flatMap(decodeTasks))
+
+  const notFound = (id: string) => new TaskNotFound({ task_id: id })
+
+  return {
+    visible,
+    select,
+    /** The whole task, if the actor may see it. */
+    one: Effect.fnUntraced(function* (actor: Actor, id: string) {
+      const now = DateTime.toDateUtc(yield* DateTime.now)
+      const [task] = isId(id) ? yield* select(sql`t.id = ${id} AND ${visible(actor)}`, now) : []
+      return task === undefined ? yield* notFound(id) : task
+    }),
+    /** The task under its row lock, which orders all that changes it. */
+    locked: Effect.fnUntraced(function* (actor: Actor, id: string) {
+      const [task] = isId(id)
+        ? yield* sql`SELECT t.* FROM task t WHERE t.id = ${id} AND ${visible(actor)} FOR UPDATE`.pipe(
+            Effect.flatMap(decodeScheduled)
+          )
+        : []
+      return task === undefined ? yield* notFound(id) : task
+    }),
+    columns: (definition: TaskDefinition, cursor: Cursor) => ({
+      ...Struct.omit(definition, "payload", "labels", "starts_at", "ends_at", "dtstart"),
+      payload: JSON.stringify(definition.payload),
+      labels: JSON.stringify(definition.labels),
+      starts_at: dateOf(definition.starts_at),
+      ends_at: dateOf(definition.ends_at),
+      dtstart: cursor.dtstart,
+      dtstart_given: definition.dtstart !== null,
+      count_end: cursor.countEnd === null ? null : new Date(cursor.countEnd),
+      next_run_at: cursor.next === null ? null : new Date(cursor.next),
+      next_due_at: cursor.nextDueAt === null ? null : new Date(cursor.nextDueAt),
+      decided_through: new Date(cursor.decidedThrough),
+      tzdata_version: cursor.tzdataVersion
+    }),
+    revise: (task_id: string, version: number, definition: TaskDefinition, changed_by: string, now: Date) =>
+      sql`INSERT INTO task_revision ${sql.insert({
+        task_id,
+        version,
+        definition: JSON.stringify(encodeDefinition(definition)),
+        changed_by,
+        created_at: now
+      })}`,
+    /** The smallest limit among the active tasks with a key holds for it. */
+    limit: (namespace: string, key: string) =>
+      sql`
+        INSERT INTO concurrency (namespace, key, "limit")
+        SELECT ${namespace}, ${key}, coalesce(min(concurrency_limit), 1) FROM task
+        WHERE namespace = ${namespace} AND concurrency_key = ${key} AND status = 'active'
+        ON CONFLICT (namespace, key) DO UPDATE SET "limit" = excluded."limit"`
+  }
+}
+
+const decodeTasks = Schema.decodeUnknown(Schema.Array(Task))
+/** Rows of `task` as the scheduler reads them. */
+export const decodeScheduled = Schema.decodeUnknown(Schema.Array(ScheduledTask))

@@ -1,0 +1,282 @@
+import * as SqlClient from "@effect/sql/SqlClient"
+import { SqlError } from "@effect/sql/SqlError"
+import { Context, DateTime, Effect, Layer, Schema, Struct } from "effect"
+import type { Actor } from "../domain/Agent.ts"
+import * as Cursor from "../domain/Cursor.ts"
+import type { Page, PageRequest } from "../domain/Page.ts"
+import { pageOf } from "../domain/Page.ts"
+import { check } from "../domain/PipelineChecks.ts"
+import { InvalidPipeline } from "../domain/PipelineSpec.ts"
+import type { ScheduleKind } from "../domain/ScheduleSpec.ts"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { DuplicateTask, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
+import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch, TaskStatus } from "../domain/Task.ts"
+import type { InvalidSchedule } from "../domain/Timeline.ts"
+import { Audit } from "./Audit.ts"
+import { constraintOf, storeErrors } from "./Db.ts"
+import * as Firing from "./Firing.ts"
+import * as Ids from "./Ids.ts"
+import { Lease } from "./Lease.ts"
+import * as Settings from "./Settings.ts"
+import * as TaskRows from "./TaskRows.ts"
+import { Wakeups } from "./Wakeups.ts"
+
+/** Which tasks a list shows; what is absent does not narrow it. */
+export interface TaskFilter {
+  readonly status?: TaskStatus | undefined
+  readonly schedule_kind?: ScheduleKind | undefined
+  readonly created_by?: string | undefined
+  /** All of these, as `key:value`. */
+  readonly label?: ReadonlyArray<string> | undefined
+  /** A part of the title or the description, in any case. */
+  readonly q?: string | undefined
+  readonly due_before?: DateTime.Utc | undefined
+}
+
+type Invalid = InvalidSchedule | InvalidPipeline
+
+/** What an agent has defined. Owns `task` and `task_revision`, with `TaskStates`. */
+export class Tasks extends Context.Tag("ordinaut/Tasks")<
+  Tasks,
+  {
+    /** Checks the whole definition, then stores it; it fires from then on. */
+    readonly create: (
+      actor: Actor,
+      input: TaskCreate
+    ) => Effect.Effect<Task, Invalid | DuplicateTask | TooManyTasks | StoreUnavailable>
+    readonly list: (actor: Actor, filter: TaskFilter, page: PageRequest) => Effect.Effect<Page<Task>, StoreUnavailable>
+    readonly get: (actor: Actor, id: string) => Effect.Effect<Task, TaskNotFound | StoreUnavailable>
+    /**
+     * Changes the fields that are given. Where the schedule is touched, what the old one owes is decided first, then the
+     * cursor is the first occurrence of the new one. `version` is what `If-Match` asks for.
+     */
+    readonly patch: (
+      actor: Actor,
+      id: string,
+      patch: TaskPatch,
+      version: number | null
+    ) => Effect.Effect<
+      Task,
+      Invalid | TaskNotFound | TaskCanceled | DuplicateTask | TooManyTasks | VersionMismatch | StoreUnavailable
+    >
+  }
+>() {
+  static readonly layer = Layer.effect(
+    this,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const audit = yield* Audit
+      const lease = yield* Lease
+      const wakeups = yield* Wakeups
+      const defaultTimezone = yield* Settings.timezone
+      const minIntervalSeconds = yield* Settings.minIntervalSeconds
+      const unknownTools = yield* Settings.unknownTools
+      const rows = TaskRows.make(sql)
+      const fire = Firing.make(sql, lease)
+
+      const checkPipeline = Effect.fnUntraced(function* (payload: TaskCreate["payload"]) {
+        const pipeline = yield* check(payload, "/payload")
+        const unknown = unknownTools === "fail" ? pipeline.steps.filter(({ namespace }) => namespace !== "core") : []
+        if (unknown.length === 0) return
+        return yield* new InvalidPipeline({
+          errors: unknown.map(({ index, uses }) => ({
+            path: `/payload/pipeline/${index}/uses`,
+            message: `no extension brings ${uses}, and unknown tools are not simulated here`
+          }))
+        })
+      })
+
+      const cursorOf = (id: string, definition: TaskDefinition, createdAt: number, now: number) =>
+        Cursor.start(
+          id,
+          {
+            kind: definition.schedule_kind,
+            expr: definition.schedule_expr,
+            timezone: definition.timezone,
+            dtstart: definition.dtstart,
+            createdAt,
+            startsAt: TaskRows.millisOf(definition.starts_at),
+            endsAt: TaskRows.millisOf(definition.ends_at),
+            minIntervalSeconds
+          },
+          { now, graceSeconds: definition.misfire_grace_seconds, jitterSeconds: definition.jitter_seconds }
+        )
+
+      const limited = Effect.fnUntraced(function* (agentId: string) {
+        const [over] = yield* sql<{ max_tasks: number }>`
+          SELECT max_tasks FROM agent a WHERE a.id = ${agentId}
+            AND (SELECT count(*) FROM task t WHERE t.created_by = a.id AND t.status IN ('active', 'paused')) > a.max_tasks`
+        if (over !== undefined) return yield* new TooManyTasks({ max_tasks: over.max_tasks })
+      })
+
+      const trail = (actor: Actor, action: string, task_id: string, before: unknown, after: unknown) =>
+        audit.record({
+          actor: actor.id,
+          namespace: actor.namespace,
+          action,
+          subject_kind: "task",
+          subject_id: task_id,
+          before,
+          after
+        })
+
+      /** Turns the violated unique index into the task that bears the key. */
+      const duplicates =
+        (owner: string, key: string | null) =>
+        <A, E, R>(change: Effect.Effect<A, E, R>) =>
+          Effect.catchIf(
+            change,
+            (error) => error instanceof SqlError && constraintOf(error) === "task_dedupe",
+            () =>
+              Effect.flatMap(
+                sql<{
+                  id: string
+                }>`SELECT id FROM task WHERE created_by = ${owner} AND dedupe_key = ${key} AND status IN ('active', 'paused')`,
+                ([other]) => new DuplicateTask({ task_id: TaskId.make(other?.id ?? ""), dedupe_key: key ?? "" })
+              )
+          )
+
+      const upToNow = Effect.fnUntraced(function* (task: TaskRows.ScheduledTask) {
+        const now = DateTime.toEpochMillis(yield* DateTime.now)
+        const unfinished = yield* Firing.unfinishedRuns(sql, [task])
+        // While paused nothing fires: what fell into the pause before the edit is recorded as skipped by it.
+        const [policy, grace] =
+          task.status === "active"
+            ? ([task.misfire_policy, task.misfire_grace_seconds] as const)
+            : (["skip", -1] as const)
+        const decided = yield* Firing.decide(task, now, unfinished.has(task.id), "edited", policy, grace)
+        yield* fire([decided], unfinished)
+      })
+
+      return Tasks.of({
+        create: Effect.fn("Tasks.create")(function* (actor, input) {
+          const definition: TaskDefinition = { ...input, timezone: input.timezone ?? defaultTimezone }
+          yield* checkPipeline(definition.payload)
+          const id = yield* Ids.next
+          const now = yield* DateTime.now
+          const millis = DateTime.toEpochMillis(now)
+          const cursor = yield* cursorOf(id, definition, millis, millis)
+          const at = DateTime.toDateUtc(now)
+          const task = yield* Effect.gen(function* () {
+            yield* sql`INSERT INTO task ${sql.insert({
+              ...rows.columns(definition, cursor),
+              id,
+              created_by: actor.id,
+              namespace: actor.namespace,
+              version: 1,
+              status: "active",
+              created_at: at,
+              updated_at: at
+            })}`
+            yield* limited(actor.id)
+            yield* rows.revise(id, 1, definition, actor.id, at)
+            if (definition.concurrency_key !== null) yield* rows.limit(actor.namespace, definition.concurrency_key)
+            const made = yield* rows.one(actor, id).pipe(Effect.orDie)
+            yield* trail(actor, "task.created", id, null, encodeTask(made))
+            return made
+          }).pipe(sql.withTransaction, duplicates(actor.id, definition.dedupe_key))
+          yield* wakeups.signal("schedule")
+          return task
+        }, storeErrors),
+
+        list: Effect.fn("Tasks.list")(function* (actor, filter, page) {
+          const now = DateTime.toDateUtc(yield* DateTime.now)
+          const pattern = `%${(filter.q ?? "").replace(/[\\%_]/g, "\\$&")}%`
+          const labels = Object.fromEntries((filter.label ?? []).map((label) => splitLabel(label)))
+          const where = sql.and([
+            rows.visible(actor),
+            ...(page.before === null ? [] : [sql`t.id < ${page.before}`]),
+            ...(filter.status === undefined ? [] : [sql`t.status = ${filter.status}`]),
+            ...(filter.schedule_kind === undefined ? [] : [sql`t.schedule_kind = ${filter.schedule_kind}`]),
+            ...(filter.created_by === undefined ? [] : [sql`t.created_by = ${filter.created_by}`]),
+            ...(filter.label === undefined ? [] : [sql`t.labels @> ${JSON.stringify(labels)}::jsonb`]),
+            ...(filter.q === undefined ? [] : [sql`(t.title ILIKE ${pattern} OR t.description ILIKE ${pattern})`]),
+            ...(filter.due_before === undefined ? [] : [sql`t.next_due_at < ${DateTime.toDateUtc(filter.due_before)}`])
+          ])
+          return pageOf(yield* rows.select(sql`${where} ORDER BY t.id DESC LIMIT ${page.limit + 1}`, now), page.limit)
+        }, storeErrors),
+
+        get: Effect.fn("Tasks.get")(rows.one, storeErrors),
+
+        patch: Effect.fn("Tasks.patch")(function* (actor, id, patch, version) {
+          const task = yield* Effect.gen(function* () {
+            const locked = yield* rows.locked(actor, id)
+            if (locked.status === "canceled") return yield* new TaskCanceled({ task_id: locked.id })
+            if (version !== null && version !== locked.version) {
+              return yield* new VersionMismatch({ task_id: locked.id, version: locked.version })
+            }
+            const before = yield* rows.one(actor, id)
+            const definition: TaskDefinition = {
+              ...Struct.pick(before, ...definitionFields),
+              dtstart: locked.dtstart_given ? locked.dtstart : null,
+              ...patch
+            }
+            if (patch.payload !== undefined) yield* checkPipeline(definition.payload)
+            const now = yield* DateTime.now
+            const millis = DateTime.toEpochMillis(now)
+            const rescheduled =
+              scheduleOf(before, locked.dtstart_given) !== scheduleOf(definition, definition.dtstart !== null)
+            const cursor = rescheduled
+              ? yield* cursorOf(id, definition, DateTime.toEpochMillis(locked.created_at), millis)
+              : kept(locked)
+            if (rescheduled) yield* upToNow(locked)
+            const reopened = rescheduled && locked.status === "completed"
+            yield* sql`UPDATE task SET ${sql.update({
+              ...rows.columns(definition, cursor),
+              version: locked.version + 1,
+              status: reopened ? "active" : locked.status,
+              updated_at: DateTime.toDateUtc(now),
+              ...(rescheduled ? { quarantined_at: null, quarantine_reason: null } : {})
+            })} WHERE id = ${id}`
+            if (reopened) yield* limited(locked.created_by)
+            yield* rows.revise(id, locked.version + 1, definition, actor.id, DateTime.toDateUtc(now))
+            for (const key of new Set([locked.concurrency_key, definition.concurrency_key])) {
+              if (key !== null) yield* rows.limit(locked.namespace, key)
+            }
+            const after = yield* rows.one(actor, id)
+            yield* trail(actor, "task.changed", id, encodeTask(before), encodeTask(after))
+            return after
+          }).pipe(sql.withTransaction, duplicates(actor.id, patch.dedupe_key ?? null))
+          yield* wakeups.signal("schedule")
+          return task
+        }, storeErrors)
+      })
+    })
+  )
+}
+
+const definitionFields = Struct.keys(Task.jsonUpdate.fields)
+const encodeTask = Schema.encodeSync(Task.json)
+
+/** What the cursor depends on, as one comparable text. */
+const scheduleOf = (
+  task: Pick<
+    TaskDefinition,
+    "schedule_kind" | "schedule_expr" | "timezone" | "dtstart" | "starts_at" | "ends_at" | "jitter_seconds" | "max_runs"
+  >,
+  dtstartGiven: boolean
+) =>
+  JSON.stringify([
+    task.schedule_kind,
+    task.schedule_expr,
+    task.timezone,
+    dtstartGiven ? task.dtstart : null,
+    task.starts_at,
+    task.ends_at,
+    task.jitter_seconds,
+    task.max_runs
+  ])
+
+const kept = (task: TaskRows.ScheduledTask): Cursor.Cursor => ({
+  decidedThrough: DateTime.toEpochMillis(task.decided_through),
+  next: TaskRows.millisOf(task.next_run_at),
+  nextDueAt: TaskRows.millisOf(task.next_due_at),
+  dtstart: task.dtstart,
+  countEnd: TaskRows.millisOf(task.count_end),
+  tzdataVersion: task.tzdata_version ?? ""
+})
+
+const splitLabel = (label: string): readonly [string, string] => {
+  const at = label.indexOf(":")
+  return at < 0 ? [label, ""] : [label.slice(0, at), label.slice(at + 1)]
+}

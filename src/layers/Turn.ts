@@ -1,0 +1,143 @@
+import type * as SqlClient from "@effect/sql/SqlClient"
+import { DateTime } from "effect"
+import { archive } from "./Archive.ts"
+import type { Settlement } from "../domain/Settlement.ts"
+
+interface TurnInput {
+  readonly worker: string
+  readonly settled: ReadonlyArray<Settlement>
+  readonly capacity: number
+  readonly now: Date
+  readonly until: Date
+}
+
+/**
+ * One statement that settles finished leases, frees and hands on their slots, and leases others. Every write for a run names
+ * its id and lease number, so that a worker that lost a lease changes nothing. Slots are taken under the row locks of their
+ * keys, in key order. Answers the settled rows (`leased` false) and the leased ones.
+ */
+export const turnStatement = (sql: SqlClient.SqlClient) => {
+  const archived = archive(sql)
+  return ({ capacity, now, settled, until, worker }: TurnInput) => {
+    const ids = settled.map(({ work }) => work.id)
+    const settlements = JSON.stringify(settled.map((settlement) => settlementRow(settlement, worker)))
+    const steps = JSON.stringify(settled.flatMap(({ steps, work }) => steps.map((step) => stepRow(work.id, step))))
+    return sql<{ id: string; leased: boolean; rescued: boolean }>`
+      WITH input AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(${settlements}::jsonb) AS i (id uuid, lease_no integer, outcome text, end_state text,
+          error jsonb, run_at timestamptz(3), finished_at timestamptz(3), last_attempt jsonb, skip_reason text)),
+      given AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(${steps}::jsonb) AS s (run_id uuid, step_id text, item integer, position smallint, uses text,
+          state text, attempt integer, input jsonb, output jsonb, error jsonb, simulated boolean, logs jsonb,
+          started_at timestamptz(3), finished_at timestamptz(3))),
+      ended AS (
+        DELETE FROM due_work d USING input i
+        WHERE d.id = ANY (${ids}::uuid[]) AND d.id = i.id AND d.lease_no = i.lease_no AND d.state = 'leased' AND i.outcome = 'ended'
+        RETURNING d.*, i.end_state, i.error, i.finished_at, i.last_attempt, i.skip_reason),
+      ${archived},
+      continued AS (
+        UPDATE due_work d SET
+          state = CASE WHEN i.run_at > ${now} THEN 'later' ELSE 'ready' END,
+          run_at = coalesce(i.run_at, d.run_at),
+          attempt = d.attempt + CASE i.outcome WHEN 'retried' THEN 1 ELSE 0 END,
+          attempt_started_at = CASE i.outcome WHEN 'retried' THEN NULL ELSE d.attempt_started_at END,
+          locked_by = NULL, locked_until = NULL
+        FROM input i
+        WHERE d.id = ANY (${ids}::uuid[]) AND d.id = i.id AND d.lease_no = i.lease_no AND d.state = 'leased' AND i.outcome <> 'ended'
+        RETURNING d.id, d.namespace, d.concurrency_key, i.outcome, i.last_attempt),
+      kept AS (
+        INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs,
+          worker_id, started_at, finished_at)
+        SELECT g.run_id, 'step', g.step_id, g.item, g.position, g.uses, g.state, g.attempt, g.input, g.output, g.error, g.simulated,
+          g.logs, NULL, g.started_at, g.finished_at
+        FROM given g JOIN continued c ON c.id = g.run_id
+        UNION ALL
+        SELECT c.id, 'attempt', '', (c.last_attempt ->> 'attempt')::integer, 0, NULL, 'failed', (c.last_attempt ->> 'attempt')::integer,
+          NULL, NULL, c.last_attempt -> 'error', false, NULL, ${worker}::uuid, (c.last_attempt ->> 'started_at')::timestamptz,
+          (c.last_attempt ->> 'finished_at')::timestamptz
+        FROM continued c WHERE c.outcome = 'retried'
+        ON CONFLICT (run_id, kind, step_id, item) DO UPDATE SET state = excluded.state, attempt = excluded.attempt,
+          input = excluded.input, output = excluded.output, error = excluded.error, simulated = excluded.simulated,
+          logs = excluded.logs, worker_id = excluded.worker_id, started_at = excluded.started_at, finished_at = excluded.finished_at),
+      freed AS (
+        SELECT namespace, concurrency_key AS key, count(*) AS n
+        FROM (SELECT namespace, concurrency_key FROM ended UNION ALL SELECT namespace, concurrency_key FROM continued) AS gone
+        WHERE concurrency_key IS NOT NULL GROUP BY 1, 2),
+      candidates AS MATERIALIZED (
+        SELECT id, namespace, concurrency_key AS key, priority, due_at FROM due_work
+        WHERE state = 'ready' ORDER BY priority, due_at, id LIMIT ${capacity} FOR UPDATE SKIP LOCKED),
+      expired AS MATERIALIZED (
+        SELECT id FROM due_work WHERE state = 'leased' AND locked_until < ${now} AND NOT (id = ANY (${ids}::uuid[]))
+        ORDER BY locked_until LIMIT ${capacity} FOR UPDATE SKIP LOCKED),
+      slots AS MATERIALIZED (
+        SELECT c.namespace, c.key, c."limit", c.in_use FROM concurrency c
+        WHERE (c.namespace, c.key) IN (
+          SELECT namespace, key FROM candidates WHERE key IS NOT NULL UNION SELECT namespace, key FROM freed)
+        ORDER BY c.namespace, c.key FOR UPDATE),
+      ranked AS (
+        SELECT c.id, c.key IS NULL OR s.key IS NULL
+          OR row_number() OVER (PARTITION BY c.namespace, c.key ORDER BY c.priority, c.due_at, c.id)
+            <= s."limit" - s.in_use + coalesce(f.n, 0) AS fits
+        FROM candidates c LEFT JOIN slots s ON s.namespace = c.namespace AND s.key = c.key
+          LEFT JOIN freed f ON f.namespace = c.namespace AND f.key = c.key),
+      chosen AS (
+        SELECT id, rescued FROM (
+          SELECT id, true AS rescued, 0 AS turn FROM expired UNION ALL SELECT id, false, 1 FROM ranked WHERE fits) AS all_of_them
+        ORDER BY turn LIMIT ${capacity}),
+      leased AS (
+        UPDATE due_work d SET state = 'leased', lease_no = d.lease_no + 1, locked_by = ${worker}, locked_until = ${until},
+          started_at = coalesce(d.started_at, ${now}), attempt_started_at = coalesce(d.attempt_started_at, ${now})
+        WHERE d.id = ANY (ARRAY(SELECT id FROM chosen))
+        RETURNING d.*),
+      blocked AS (
+        UPDATE due_work SET state = 'blocked' WHERE id = ANY (ARRAY(SELECT id FROM ranked WHERE NOT fits))),
+      handed AS (
+        UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
+          SELECT b.id FROM freed f CROSS JOIN LATERAL (
+            SELECT id FROM due_work w WHERE w.state = 'blocked' AND NOT w.serial AND w.namespace = f.namespace AND w.concurrency_key = f.key
+            ORDER BY w.priority, w.due_at, w.id LIMIT f.n FOR UPDATE SKIP LOCKED) AS b))),
+      taken AS (
+        SELECT l.namespace, l.concurrency_key AS key, count(*) AS n FROM leased l JOIN chosen c ON c.id = l.id
+        WHERE l.concurrency_key IS NOT NULL AND NOT c.rescued GROUP BY 1, 2),
+      accounted AS (
+        UPDATE concurrency c SET in_use = c.in_use + coalesce(t.n, 0) - coalesce(f.n, 0)
+        FROM slots s LEFT JOIN taken t ON t.namespace = s.namespace AND t.key = s.key
+          LEFT JOIN freed f ON f.namespace = s.namespace AND f.key = s.key
+        WHERE c.namespace = s.namespace AND c.key = s.key AND (t.n IS NOT NULL OR f.n IS NOT NULL)),
+      told AS (
+        INSERT INTO outbox (size, entries, at)
+        SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.running',
+          'namespace', l.namespace, 'agent_id', l.agent_id, 'at', ${now}::timestamptz,
+          'payload', jsonb_build_object('run_id', l.id, 'task_id', l.task_id, 'state', 'running', 'error', NULL))), ${now}
+        FROM leased l WHERE l.lease_no = 1 HAVING count(*) > 0)
+      SELECT true AS leased, c.rescued, l.* FROM leased l JOIN chosen c ON c.id = l.id
+      UNION ALL
+      SELECT false, false, (jsonb_populate_record(NULL::due_work, jsonb_build_object('id', gone.id))).*
+      FROM (SELECT id FROM ended UNION ALL SELECT id FROM continued) AS gone`
+  }
+}
+
+const settlementRow = (settlement: Settlement, worker: string) => ({
+  id: settlement.work.id,
+  lease_no: settlement.work.lease_no,
+  outcome: settlement.outcome,
+  end_state: settlement.outcome === "ended" ? settlement.state : null,
+  error: settlement.outcome === "released" ? null : settlement.error,
+  run_at: settlement.outcome === "retried" ? new Date(settlement.run_at) : null,
+  finished_at: new Date(settlement.finished_at),
+  skip_reason: settlement.outcome === "ended" ? (settlement.skip_reason ?? null) : null,
+  last_attempt: {
+    attempt: settlement.work.attempt,
+    worker_id: worker,
+    started_at: DateTime.formatIso(settlement.work.attempt_started_at),
+    finished_at: new Date(settlement.finished_at),
+    error: settlement.outcome === "released" ? null : settlement.error
+  }
+})
+
+const stepRow = (runId: string, step: Settlement["steps"][number]) => ({
+  run_id: runId,
+  ...step,
+  started_at: new Date(step.started_at),
+  finished_at: new Date(step.finished_at)
+})

@@ -1,0 +1,101 @@
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { Context, Duration, Effect, Layer, Queue, Redacted, Runtime, Schema } from "effect"
+import Pg from "pg"
+import * as Retries from "./Retries.ts"
+import * as Settings from "./Settings.ts"
+
+/** What may have something to do: the scheduler (`schedule`), the workers (`work`), the publisher (`outbox`). */
+export type Channel = "schedule" | "work" | "outbox"
+
+const forEach = <A, E, R>(make: (channel: Channel) => Effect.Effect<A, E, R>) =>
+  Effect.all({ schedule: make("schedule"), work: make("work"), outbox: make("outbox") })
+
+const isChannel = (text: string | undefined): text is Channel =>
+  text === "schedule" || text === "work" || text === "outbox"
+
+/** Signals of one channel are sent at most this often; the first at once. */
+const gap = Duration.millis(20)
+
+/** The connection that listens was lost. */
+class ListenerLost extends Schema.TaggedError<ListenerLost>()("ListenerLost", { cause: Schema.Defect }) {}
+
+interface Contract {
+  /** Wakes the channel's loops in all processes. To be called after the commit. */
+  readonly signal: (channel: Channel) => Effect.Effect<void>
+  /** Returns at the next signal, or after `atMost`. A signal since the last call counts. */
+  readonly wait: (channel: Channel, atMost: Duration.DurationInput) => Effect.Effect<void>
+}
+
+/** Hints that a loop need not sleep on. A lost one costs latency alone: every loop also looks by itself. */
+export class Wakeups extends Context.Tag("ordinaut/Wakeups")<Wakeups, Contract>() {
+  /** Within one process: for a program that does everything itself, and for tests. */
+  static readonly layerLocal = Layer.effect(
+    this,
+    Effect.suspend(() => local)
+  )
+
+  /**
+   * Over PostgreSQL's NOTIFY, from connections of their own. One statement carries any number of signals, outside of every
+   * transaction: a NOTIFY inside one makes all commits queue for one lock.
+   */
+  static readonly layer = Layer.scoped(
+    this,
+    Effect.gen(function* () {
+      const here = yield* local
+      const sql = yield* PgClient.PgClient
+      const url = yield* Settings.databaseUrl
+      yield* listen(url, here).pipe(Effect.retry(Retries.loop), Effect.forkScoped)
+      const outgoing = yield* forEach(() => Queue.sliding<boolean>(1))
+      yield* forEach((channel) =>
+        outgoing[channel].take.pipe(
+          Effect.zipRight(sql`SELECT pg_notify('ordinaut', ${channel})`),
+          Effect.zipRight(Effect.sleep(gap)),
+          Effect.retry(Retries.loop),
+          Effect.forever,
+          Effect.forkScoped
+        )
+      )
+      return Wakeups.of({
+        wait: here.wait,
+        signal: (channel) => Effect.zipRight(here.signal(channel), outgoing[channel].offer(true))
+      })
+    })
+  )
+}
+
+const local: Effect.Effect<Contract> = Effect.gen(function* () {
+  const queues = yield* forEach(() => Queue.sliding<boolean>(1))
+  return {
+    signal: (channel) => Effect.asVoid(queues[channel].offer(true)),
+    wait: (channel, atMost) => queues[channel].take.pipe(Effect.timeoutOption(atMost), Effect.asVoid)
+  }
+})
+
+/** Listens until the connection is lost. What was missed before it stood is made up for by one signal to every channel. */
+const listen = (url: Redacted.Redacted, here: Contract) =>
+  Effect.acquireUseRelease(
+    Effect.sync(
+      () =>
+        new Pg.Client({ connectionString: Redacted.value(url), application_name: "ordinaut-wakeups", keepAlive: true })
+    ),
+    (client) =>
+      Effect.gen(function* () {
+        const fork = Runtime.runFork(yield* Effect.runtime<never>())
+        client.on("notification", ({ payload }) => {
+          if (isChannel(payload)) fork(here.signal(payload))
+        })
+        const lost = Effect.async<never, ListenerLost>((resume) => {
+          client.on("error", (cause) => resume(new ListenerLost({ cause })))
+          client.on("end", () => resume(new ListenerLost({ cause: "the server closed the connection" })))
+        })
+        const connected = Effect.tryPromise({
+          try: () => client.connect().then(() => client.query("LISTEN ordinaut")),
+          catch: (cause) => new ListenerLost({ cause })
+        })
+        yield* Effect.raceFirst(
+          lost,
+          connected.pipe(Effect.zipRight(forEach(here.signal)), Effect.zipRight(Effect.never))
+        )
+      }),
+    (client) => Effect.promise(() => client.end().catch(() => undefined)).pipe(Effect.timeoutOption("1 second"))
+  )

@@ -1,0 +1,45 @@
+import { Layer } from "effect"
+import * as Listen from "../http/Listen.ts"
+import * as Server from "../http/Server.ts"
+import * as Welcome from "../http/Welcome.ts"
+import { Agents } from "../layers/Agents.ts"
+import { Audit } from "../layers/Audit.ts"
+import * as Clock from "../layers/Clock.ts"
+import * as Db from "../layers/Db.ts"
+import { EmbeddedDb } from "../layers/EmbeddedDb.ts"
+import { Events } from "../layers/Events.ts"
+import { EventStream } from "../layers/EventStream.ts"
+import { Health } from "../layers/Health.ts"
+import { Heartbeats } from "../layers/Heartbeats.ts"
+import { History } from "../layers/History.ts"
+import * as Launch from "../layers/Launch.ts"
+import { Lease } from "../layers/Lease.ts"
+import { MasterKey } from "../layers/MasterKey.ts"
+import * as Migrations from "../layers/Migrations.ts"
+import { Pipeline } from "../layers/Pipeline.ts"
+import { Plans } from "../layers/Plans.ts"
+import { Queue } from "../layers/Queue.ts"
+import { Redis } from "../layers/Redis.ts"
+import { Runs } from "../layers/Runs.ts"
+import { Scheduler } from "../layers/Scheduler.ts"
+import { Tasks } from "../layers/Tasks.ts"
+import { TaskStates } from "../layers/TaskStates.ts"
+import { Tools } from "../layers/Tools.ts"
+import { Wakeups } from "../layers/Wakeups.ts"
+import { Worker } from "../layers/Worker.ts"
+
+const Main = Layer.mergeAll(Welcome.layer, Scheduler.loop, Worker.loop, EventStream.loop, Queue.loop).pipe(
+  Layer.provide(Server.layer),
+  Layer.provide(Listen.api("127.0.0.1")),
+  Layer.provide([Tasks.layer, TaskStates.layer, Runs.layer, Events.layer, Health.layer, Queue.layer]),
+  Layer.provide([Scheduler.layer, Worker.layer, EventStream.layer]),
+  Layer.provide([Pipeline.layer, Plans.layer, Lease.layer, Agents.layer, Heartbeats.layer, History.layer]),
+  Layer.provide([Tools.layer, Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layerGenerated]),
+  Layer.provide(History.layerPrepared),
+  Layer.provide(Migrations.layer),
+  Layer.provide(Clock.layer),
+  Layer.provide(Db.layerNamed("ordinaut")),
+  Layer.provide(EmbeddedDb.layerUnlessConfigured)
+)
+
+Launch.run("all", Main)

@@ -1,0 +1,42 @@
+import * as HttpServer from "@effect/platform/HttpServer"
+import { Layer } from "effect"
+import * as Listen from "../http/Listen.ts"
+import * as Server from "../http/Server.ts"
+import { Agents } from "../layers/Agents.ts"
+import { Audit } from "../layers/Audit.ts"
+import * as Clock from "../layers/Clock.ts"
+import * as Db from "../layers/Db.ts"
+import { Events } from "../layers/Events.ts"
+import { EventStream } from "../layers/EventStream.ts"
+import { Health } from "../layers/Health.ts"
+import { Heartbeats } from "../layers/Heartbeats.ts"
+import * as Launch from "../layers/Launch.ts"
+import { Lease } from "../layers/Lease.ts"
+import { MasterKey } from "../layers/MasterKey.ts"
+import * as Migrations from "../layers/Migrations.ts"
+import { Queue } from "../layers/Queue.ts"
+import { Redis } from "../layers/Redis.ts"
+import { Runs } from "../layers/Runs.ts"
+import { Tasks } from "../layers/Tasks.ts"
+import { TaskStates } from "../layers/TaskStates.ts"
+import { Wakeups } from "../layers/Wakeups.ts"
+
+const Main = Layer.mergeAll(HttpServer.withLogAddress(Server.layer), EventStream.loop, Queue.loop).pipe(
+  Layer.provide(Listen.api("0.0.0.0")),
+  Layer.provide([
+    Tasks.layer,
+    TaskStates.layer,
+    Runs.layer,
+    Events.layer,
+    Health.layer,
+    Queue.layer,
+    EventStream.layer
+  ]),
+  Layer.provide([Lease.layer, Agents.layer, Heartbeats.layer]),
+  Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),
+  Layer.provide(Migrations.layerAwaited),
+  Layer.provide(Clock.layer),
+  Layer.provide(Db.layerNamed("ordinaut-api"))
+)
+
+Launch.run("api", Main)

@@ -1,0 +1,25 @@
+import { Layer } from "effect"
+import * as Listen from "../http/Listen.ts"
+import * as Clock from "../layers/Clock.ts"
+import * as Db from "../layers/Db.ts"
+import { EventStream } from "../layers/EventStream.ts"
+import { Health } from "../layers/Health.ts"
+import { Heartbeats } from "../layers/Heartbeats.ts"
+import { History } from "../layers/History.ts"
+import * as Launch from "../layers/Launch.ts"
+import { Lease } from "../layers/Lease.ts"
+import * as Migrations from "../layers/Migrations.ts"
+import { Queue } from "../layers/Queue.ts"
+import { Redis } from "../layers/Redis.ts"
+import { Scheduler } from "../layers/Scheduler.ts"
+import { Wakeups } from "../layers/Wakeups.ts"
+
+const Main = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop, Listen.ops(8081)).pipe(
+  Layer.provide([Scheduler.layer, EventStream.layer, History.layer, Health.layer, Queue.layer]),
+  Layer.provide([Lease.layer, Heartbeats.layer, Wakeups.layer, Redis.layer]),
+  Layer.provide(Migrations.layerAwaited),
+  Layer.provide(Clock.layer),
+  Layer.provide(Db.layerNamed("ordinaut-scheduler"))
+)
+
+Launch.run("scheduler", Main)

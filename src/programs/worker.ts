@@ -1,0 +1,26 @@
+import { Layer } from "effect"
+import * as Listen from "../http/Listen.ts"
+import * as Clock from "../layers/Clock.ts"
+import * as Db from "../layers/Db.ts"
+import { Health } from "../layers/Health.ts"
+import { Heartbeats } from "../layers/Heartbeats.ts"
+import * as Launch from "../layers/Launch.ts"
+import { Lease } from "../layers/Lease.ts"
+import * as Migrations from "../layers/Migrations.ts"
+import { Pipeline } from "../layers/Pipeline.ts"
+import { Plans } from "../layers/Plans.ts"
+import { Redis } from "../layers/Redis.ts"
+import { Tools } from "../layers/Tools.ts"
+import { Wakeups } from "../layers/Wakeups.ts"
+import { Worker } from "../layers/Worker.ts"
+
+const Main = Layer.mergeAll(Worker.loop, Listen.ops(8082)).pipe(
+  Layer.provide([Worker.layer, Health.layer]),
+  Layer.provide([Pipeline.layer, Plans.layer, Lease.layer, Heartbeats.layer]),
+  Layer.provide([Tools.layer, Wakeups.layer, Redis.layer]),
+  Layer.provide(Migrations.layerAwaited),
+  Layer.provide(Clock.layer),
+  Layer.provide(Db.layerNamed("ordinaut-worker"))
+)
+
+Launch.run("worker", Main)

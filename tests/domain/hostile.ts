@@ -1,0 +1,133 @@
+import type { JsonValue } from "../../src/domain/Json.ts"
+
+const nested = (depth: number): JsonValue => (depth === 0 ? 1 : [nested(depth - 1), nested(depth - 1)])
+
+/** As much as a step may put out, in the shapes that are worst for an interpreter. */
+export const hostileData: JsonValue = {
+  n: Array.from({ length: 100_000 }, (_, i) => i % 1000),
+  s: Array.from({ length: 20_000 }, (_, i) => `${"x".repeat(40)}${i % 7}`),
+  o: Array.from({ length: 20_000 }, (_, i) => ({ k: i % 10, t: `t${i}`, l: [1, 2, 3] })),
+  m: Object.fromEntries(Array.from({ length: 20_000 }, (_, i) => [`key${i}`, { a: i }])),
+  z: "a".repeat(1_000_000),
+  y: `b${"a".repeat(500_000)}`,
+  q: nested(14),
+  e: [],
+  f: { g: { h: null } }
+}
+
+const chain = (piece: string, times: number, glue: string) => Array.from({ length: times }, () => piece).join(glue)
+
+/**
+ * Expressions that try to hold the process, to eat its memory, to overflow its stack or to reach a prototype: by nesting,
+ * by doubling, by quadratic and exponential work, by texts that search badly.
+ */
+export const hostile: ReadonlyArray<string> = [
+  // doubling
+  `${chain("[@,@]", 9, " | ")}`,
+  chain("[@,@,@]", 9, "."),
+  chain("[@,@,@]", 8, " | "),
+  `n.${chain("[@,@]", 13, ".")}`,
+  `n | ${chain("{a:@,b:@}", 8, " | ")} | to_string(@)`,
+  `z | ${chain("[@,@,@]", 7, " | ")} | to_string(@)`,
+  `to_string(q.${chain("[@,@]", 13, ".")})`,
+  `q.${chain("[@,@]", 12, ".")} == q.[@]`,
+  `z | [@,@,@,@] | join('',@) | [@,@,@,@] | join('',@) | [@,@,@,@] | join('',@)`,
+  `s | [@,@,@,@][] | [@,@,@,@][] | [@,@,@,@][] | [@,@,@,@][]`,
+  `n.[@,@,@,@,@,@,@,@,@,@].[@,@,@,@,@,@,@,@,@,@].[@,@,@,@,@,@,@,@,@,@].[@,@,@,@,@,@,@,@,@,@][][][][]`,
+  `merge(m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m,m)`,
+  `[${chain("@", 400, ",")}] | [${chain("@", 25, ",")}]`,
+  `[${chain("to_string(n)", 70, ",")}]`,
+  `[${chain("to_string(q)", 70, ",")}]`,
+  `[${chain("reverse(z)", 80, ",")}]`,
+  `[${chain("length(z)", 90, ",")}]`,
+  `join(z, s)`,
+  `join(z, map(&to_string(@), n))`,
+  // quadratic and worse
+  `map(&to_string(@), n) | [?contains(@, '1')] | [?contains(@, '2')]`,
+  "n[?@ == `1` || @ == `2` || @ == `3` || @ == `4` || @ == `5`]",
+  `o[?contains(l, \`9\`) || contains(t, '9999')]`,
+  `n[*].[n]`,
+  `[n,n,n,n][*][?@ > \`5\`][]`,
+  `map(&map(&@, @), [n,n,n,n,n,n,n,n])`,
+  `map(&sort(@), [n,n,n,n,n,n,n,n,n])`,
+  `sort_by(n, &to_string(@))`,
+  `sort_by(s, &@)`,
+  `sort_by(o, &join('', [t,t,t,t,t,t,t,t]))`,
+  `max_by(n, &@) || min_by(n, &@)`,
+  `[sort(s), sort(s), sort(s), sort(s), sort(s)]`,
+  `sort(s) | sort(@) | sort(@) | sort(@) | sort(@) | sort(@) | sort(@) | sort(@) | sort(@)`,
+  `[max(s),min(s),max(s),min(s),max(s),min(s),max(s),min(s)]`,
+  `[n == n, n == n, n == n, n == n, n == n, n == n, n == n, n == n, n == n, n == n, n == n, n == n]`,
+  `contains([n,n,n,n,n,n,n,n,n,n,n,n,n,n], m)`,
+  `contains([n,n,n,n,n,n,n,n,n,n,n,n,n,n], n) && contains([m,m,m,m,m,m,m], m)`,
+  // texts that search badly
+  `contains(z, y)`,
+  `contains(z, join('', ['${"a".repeat(300)}', 'b']))`,
+  `starts_with(z, y) || ends_with(z, y)`,
+  `[${chain("contains(z,y)", 60, ",")}]`,
+  `[z,z,z,z,z,z,z,z,z,z,z,z,z,z,z,z][?contains(@, '${"a".repeat(400)}b')]`,
+  `s[?contains(@, 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx6')]`,
+  // projections of projections
+  `q${chain("[]", 40, "")}`,
+  `q${chain("[*]", 14, "")}`,
+  `q[*][*][*][*][*][*][*][*].[@,@,@,@][*][*][*][*]`,
+  `m.*.*.*.*`,
+  `[m,m,m,m,m,m,m,m].*[]`,
+  `o[].l[].[@,@,@,@,@,@][]`,
+  `n[::1] | @[::-1] | @[::1] | @[::-1] | @[::1] | @[::-1] | @[::1] | @[::-1] | @[::1]`,
+  `n[0:99999999999999999999:1]`,
+  `n[-99999999999999999999:99999999999999999999:99999999999999999999]`,
+  `[${chain("n[]", 120, ",")}]`,
+  `[${chain("keys(m)", 100, ",")}]`,
+  `[${chain("values(m)", 90, ",")}]`,
+  `[${chain("sum(n)", 140, ",")}]`,
+  `[${chain("!m", 300, ",")}]`,
+  `[${chain("avg(n)", 140, ",")}]`,
+  // nesting and length
+  "(".repeat(999),
+  `${"(".repeat(499)}a${")".repeat(499)}`,
+  "!".repeat(999),
+  `${"[".repeat(499)}a${"]".repeat(499)}`,
+  chain("a", 500, "."),
+  chain("a", 400, "||"),
+  chain("a", 300, " | "),
+  `\`${"[".repeat(490)}${"]".repeat(490)}\``,
+  `\`${'{"a":'.repeat(150)}1${"}".repeat(150)}\``,
+  "abs(".repeat(200) + ")".repeat(200),
+  "&".repeat(900),
+  "a[?".repeat(300),
+  "a".repeat(1001),
+  "[?[?[?[?[?[?[?[?",
+  `map(&map(&map(&@, @), @), q)`,
+  // texts that are no expressions
+  "'".repeat(999),
+  `${"\\".repeat(500)}'`,
+  '"'.repeat(999),
+  "`".repeat(999),
+  '"\\ud800"',
+  '`"\\u0000"`',
+  "a=b",
+  "\u0000",
+  "{".repeat(900),
+  "{a:{a:{a:",
+  "[0][1][2][",
+  // prototypes
+  "__proto__",
+  "constructor.constructor",
+  "f.__proto__.polluted",
+  "n.length",
+  "z.length",
+  "toString",
+  "[__proto__, constructor, prototype, hasOwnProperty]",
+  "constructor(`1`)",
+  "toString(`1`)",
+  "__proto__(`1`)",
+  "hasOwnProperty('f')",
+  '{"__proto__": `{"polluted": true}`}',
+  'merge(`{"__proto__": {"polluted": true}}`, f)',
+  // numbers out of range
+  "sum(`[1e308, 1e308]`)",
+  "`1e999`",
+  "to_number('1e999')",
+  "avg(`[1e308, 1e308]`)"
+]
