@@ -109,7 +109,8 @@ const farBehind = (owed: Owed, walk: Walker, graceFrom: number): Late => {
 
 /** Where a window that ends at `end` and holds `wanted` occurrences begins; windows double, from a minute on. */
 const firstOfWindow = ({ from, timeline }: Owed, end: number, wanted: number): number | null => {
-  for (let length = 60_000; from !== null && end - length > from; length *= 2) {
+  if (from === null) return null
+  for (let length = 60_000; end - length > from; length *= 2) {
     let at = timeline.next(end - length)
     const first = at
     for (let found = 0; at !== null && at < end; at = timeline.next(at)) if (++found === wanted) return first

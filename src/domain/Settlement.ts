@@ -43,12 +43,8 @@ export interface StepRecord {
   readonly finished_at: number
 }
 
-/** How a lease ends. The steps are those that finished during it and are not stored yet. */
-export type Settlement = {
-  readonly work: DueWork
-  readonly steps: ReadonlyArray<StepRecord>
-  readonly finished_at: number
-} & (
+/** How a lease ends. */
+export type End =
   | {
       readonly outcome: "ended"
       readonly state: "succeeded" | "failed" | "canceled" | "skipped"
@@ -57,7 +53,13 @@ export type Settlement = {
     }
   | { readonly outcome: "retried"; readonly error: RunError; readonly run_at: number }
   | { readonly outcome: "released" }
-)
+
+/** A lease that ended, with the steps that finished during it and are not stored yet. */
+export type Settlement = End & {
+  readonly work: DueWork
+  readonly steps: ReadonlyArray<StepRecord>
+  readonly finished_at: number
+}
 
 /** What a turn did. */
 export interface TurnResult {

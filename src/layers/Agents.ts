@@ -1,23 +1,22 @@
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto"
-import * as Model from "@effect/sql/Model"
+import { randomBytes, timingSafeEqual } from "node:crypto"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
 import { Cache, Clock, Context, DateTime, Duration, Effect, Exit, Layer, Schema } from "effect"
 import * as AgentModel from "../domain/Agent.ts"
 import type { Actor, AgentCreate, AgentPatch, KeyCreate, KeyIssued } from "../domain/Agent.ts"
 import * as ApiKey from "../domain/ApiKey.ts"
-import { isId } from "../domain/Id.ts"
 import { Instant } from "../domain/Instant.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import * as AgentRows from "./AgentRows.ts"
+import { keyHash } from "./AgentRows.ts"
 import { Audit } from "./Audit.ts"
 import { constraintOf, storeErrors } from "./Db.ts"
-import * as Ids from "./Ids.ts"
 import { MasterKey } from "./MasterKey.ts"
 import * as Metrics from "./Metrics.ts"
 
-const { Agent, AgentExists, AgentNotFound, Forbidden, KeyNotFound, LastAdmin, Unauthorized, mayGrant } = AgentModel
+const { Agent, AgentExists, Forbidden, KeyNotFound, LastAdmin, Unauthorized, mayGrant } = AgentModel
 
 /** A disabled agent, a narrowed scope or a revoked key takes effect in every process within this time. */
 const credentialsFor = Duration.seconds(5)
@@ -71,23 +70,7 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
       const audit = yield* Audit
       const peppers = (yield* MasterKey).derive("api-key")
 
-      const find = (where: ReturnType<typeof visible>) =>
-        sql`
-          SELECT a.id, a.name, a.namespace, a.scopes, a.disabled, a.max_tasks, a.max_concurrent_runs, a.rate_per_minute, a.budgets,
-            a.created_at, coalesce((
-              SELECT jsonb_agg(jsonb_build_object('id', k.id, 'name', k.name, 'last_used_at', k.last_used_at,
-                'expires_at', k.expires_at, 'created_at', k.created_at) ORDER BY k.created_at)
-              FROM api_key k WHERE k.agent_id = a.id AND k.revoked_at IS NULL), '[]') AS keys
-          FROM agent a WHERE a.deleted_at IS NULL AND ${where}`.pipe(Effect.flatMap(decodeAgents))
-
-      /** An admin of `main` manages every namespace; everybody else sees their own. */
-      const visible = (actor: Actor) =>
-        actor.namespace === "main" && actor.scopes.includes("admin") ? sql`true` : sql`a.namespace = ${actor.namespace}`
-
-      const one = Effect.fnUntraced(function* (actor: Actor, id: string) {
-        const [agent] = isId(id) ? yield* find(sql`a.id = ${id} AND ${visible(actor)}`) : []
-        return agent === undefined ? yield* new AgentNotFound({ agent_id: id }) : agent
-      })
+      const rows = AgentRows.make(sql, peppers[0])
 
       const grantable = (actor: Actor, scopes: ReadonlyArray<string>) => {
         const scope = scopes.find((wanted) => !mayGrant(actor.scopes, wanted))
@@ -115,39 +98,11 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
           after
         })
 
-      const insert = Effect.fnUntraced(function* (agent: AgentCreate & { readonly namespace: string }) {
-        const id = yield* Ids.next
-        const now = DateTime.toDate(yield* DateTime.now)
-        yield* sql`
-          INSERT INTO agent (id, name, namespace, scopes, disabled, max_tasks, max_concurrent_runs, rate_per_minute, budgets, created_at)
-          VALUES (${id}, ${agent.name}, ${agent.namespace}, ${agent.scopes}::text[], ${agent.disabled}, ${agent.max_tasks},
-            ${agent.max_concurrent_runs}, ${agent.rate_per_minute}, ${JSON.stringify(agent.budgets)}::jsonb, ${now})`
-        return id
-      })
-
-      const insertKey = Effect.fnUntraced(function* (agentId: string, key: ApiKey.ApiKey, input: KeyCreate) {
-        const now = yield* DateTime.now
-        const expiresAt = input.expires_at ?? null
-        yield* sql`
-          INSERT INTO api_key (id, agent_id, name, hash, expires_at, created_at)
-          VALUES (${key.id}, ${agentId}, ${input.name ?? null}, ${hash(peppers[0], key.text)},
-            ${expiresAt === null ? null : DateTime.toDate(expiresAt)}, ${DateTime.toDate(now)})`
-        return { id: key.id, key: key.text, created_at: now, expires_at: expiresAt }
-      })
-
       const credentials = yield* Cache.makeWith({
         capacity: 10_000,
         // An outage is not remembered.
         timeToLive: (exit) => (Exit.isSuccess(exit) ? credentialsFor : Duration.zero),
-        lookup: (id: string) =>
-          sql`
-            SELECT k.hash, k.expires_at, k.last_used_at, a.id, a.name, a.namespace, a.scopes, a.disabled
-            FROM api_key k JOIN agent a ON a.id = k.agent_id
-            WHERE k.id = ${id} AND k.revoked_at IS NULL AND a.deleted_at IS NULL`.pipe(
-            Effect.flatMap(decodeCredentials),
-            Effect.map(([found]) => found),
-            storeErrors
-          )
+        lookup: (id: string) => storeErrors(rows.credentials(id))
       })
 
       const touched = new Map<string, number>()
@@ -164,7 +119,7 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
           const found = yield* credentials.get(key.id)
           const now = yield* Clock.currentTimeMillis
           // The hash is compared for an unknown key too, so that its answer takes as long.
-          const known = peppers.some((pepper) => timingSafeEqual(hash(pepper, text), found?.hash ?? randomBytes(32)))
+          const known = peppers.some((pepper) => timingSafeEqual(keyHash(pepper, text), found?.hash ?? randomBytes(32)))
           if (found === undefined || !known) return yield* refused("unknown")
           if (found.disabled) return yield* refused("disabled")
           if (found.expires_at !== null && DateTime.toEpochMillis(found.expires_at) <= now)
@@ -180,8 +135,8 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
             return yield* new Forbidden({ scope: "admin" })
           }
           return yield* Effect.gen(function* () {
-            const id = yield* insert({ ...input, namespace })
-            const made = yield* one(actor, id).pipe(Effect.orDie)
+            const id = yield* rows.insert({ ...input, namespace })
+            const made = yield* rows.one(actor, id).pipe(Effect.orDie)
             yield* trail(actor, "agent.created", id, null, encodeAgent(made))
             return made
           }).pipe(
@@ -195,18 +150,20 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
 
         list: Effect.fn("Agents.list")(function* (actor, page) {
           const before = page.before === null ? sql`true` : sql`a.id < ${page.before}`
-          const agents = yield* find(sql`${visible(actor)} AND ${before} ORDER BY a.id DESC LIMIT ${page.limit + 1}`)
+          const agents = yield* rows.select(
+            sql`${rows.visible(actor)} AND ${before} ORDER BY a.id DESC LIMIT ${page.limit + 1}`
+          )
           return pageOf(agents, page.limit)
         }, storeErrors),
 
-        get: Effect.fn("Agents.get")(one, storeErrors),
+        get: Effect.fn("Agents.get")(rows.one, storeErrors),
 
         patch: Effect.fn("Agents.patch")(function* (actor, id, patch) {
           yield* grantable(actor, patch.scopes ?? [])
           return yield* keepingAnAdmin(
             id,
             Effect.gen(function* () {
-              const before = yield* one(actor, id)
+              const before = yield* rows.one(actor, id)
               const { budgets, disabled, max_concurrent_runs, max_tasks, rate_per_minute, scopes } = {
                 ...before,
                 ...patch
@@ -215,7 +172,7 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
                 UPDATE agent SET scopes = ${scopes}::text[], disabled = ${disabled}, max_tasks = ${max_tasks},
                   max_concurrent_runs = ${max_concurrent_runs}, rate_per_minute = ${rate_per_minute},
                   budgets = ${JSON.stringify(budgets)}::jsonb WHERE id = ${id}`
-              const after = yield* one(actor, id)
+              const after = yield* rows.one(actor, id)
               yield* trail(actor, "agent.changed", id, encodeAgent(before), encodeAgent(after))
               return after
             })
@@ -226,7 +183,7 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
           yield* keepingAnAdmin(
             id,
             Effect.gen(function* () {
-              const before = yield* one(actor, id)
+              const before = yield* rows.one(actor, id)
               const now = DateTime.toDate(yield* DateTime.now)
               yield* sql`UPDATE agent SET deleted_at = ${now} WHERE id = ${id}`
               yield* sql`UPDATE api_key SET revoked_at = ${now} WHERE agent_id = ${id} AND revoked_at IS NULL`
@@ -237,10 +194,10 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
 
         issueKey: Effect.fn("Agents.issueKey")(function* (actor, id, input) {
           return yield* Effect.gen(function* () {
-            const agent = yield* one(actor, id)
+            const agent = yield* rows.one(actor, id)
             // A key acts with the agent's scopes: to issue one is to grant them.
             yield* grantable(actor, agent.scopes)
-            const issued = yield* insertKey(id, ApiKey.fromRandom(randomBytes(41)), input)
+            const issued = yield* rows.insertKey(id, ApiKey.fromRandom(randomBytes(41)), input)
             yield* trail(actor, "agent.key_issued", id, null, { key_id: issued.id })
             return issued
           }).pipe(sql.withTransaction)
@@ -248,7 +205,7 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
 
         revokeKey: Effect.fn("Agents.revokeKey")(function* (actor, id, keyId) {
           yield* Effect.gen(function* () {
-            const agent = yield* one(actor, id)
+            const agent = yield* rows.one(actor, id)
             yield* grantable(actor, agent.scopes)
             const now = DateTime.toDate(yield* DateTime.now)
             const revoked = yield* sql`
@@ -265,8 +222,8 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
             const admins = yield* sql`
             SELECT id FROM agent WHERE namespace = 'main' AND 'admin' = ANY (scopes) AND deleted_at IS NULL LIMIT 1`
             if (admins.length > 0) return false
-            const id = yield* insert({ ...firstAdmin, namespace: "main" })
-            yield* insertKey(id, key, { name: "first key" })
+            const id = yield* rows.insert({ ...firstAdmin, namespace: "main" })
+            yield* rows.insertKey(id, key, { name: "first key" })
             yield* audit.record({
               actor: "system",
               namespace: "main",
@@ -296,21 +253,7 @@ const firstAdmin: AgentCreate = {
   budgets: []
 }
 
-const Credentials = Schema.Struct({
-  hash: Schema.Uint8ArrayFromSelf,
-  expires_at: Schema.NullOr(Model.DateTimeFromDate),
-  id: AgentModel.AgentId,
-  name: Schema.String,
-  namespace: Schema.String,
-  scopes: Schema.Array(Schema.String),
-  disabled: Schema.Boolean
-})
-const AgentRow = Schema.Struct({ ...Agent.fields, created_at: Model.DateTimeFromDate })
-const decodeCredentials = Schema.decodeUnknown(Schema.Array(Credentials))
-const decodeAgents = Schema.decodeUnknown(Schema.Array(AgentRow))
 const encodeAgent = Schema.encodeSync(Schema.Struct({ ...Agent.fields, created_at: Instant }))
-
-const hash = (pepper: Uint8Array, key: string) => createHmac("sha256", pepper).update(key).digest()
 
 const refused = (reason: "malformed" | "unknown" | "disabled" | "expired") => {
   Metrics.authFailures.add(1, { reason })

@@ -205,8 +205,8 @@ export const workFor = (id: string, task: ScheduledTask) => ({
 
 const measure = (decided: ReadonlyArray<Decided>, now: number) => {
   for (const { decision, origin = bySchedule } of decided) {
-    for (const { dueAt } of decision.fires)
-      Metrics.scheduleLag.add(Math.max(0, now - dueAt) / 1000, { trigger: origin.trigger })
+    for (const fire of decision.fires)
+      Metrics.scheduleLag.add(Math.max(0, now - fire.dueAt) / 1000, { trigger: origin.trigger })
     if (decision.fires.length > 0) Metrics.occurrences.add(decision.fires.length, { decision: "fired" })
     for (const { count, reason } of decision.skips) Metrics.occurrences.add(count ?? 1, { decision: reason })
   }

@@ -21,7 +21,7 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
   return ({ capacity, now, settled, until, worker }: TurnInput) => {
     const ids = settled.map(({ work }) => work.id)
     const settlements = JSON.stringify(settled.map((settlement) => settlementRow(settlement, worker)))
-    const steps = JSON.stringify(settled.flatMap(({ steps, work }) => steps.map((step) => stepRow(work.id, step))))
+    const steps = JSON.stringify(settled.flatMap((one) => one.steps.map((step) => stepRow(one.work.id, step))))
     return sql<{ id: string; leased: boolean; rescued: boolean }>`
       WITH input AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(${settlements}::jsonb) AS i (id uuid, lease_no integer, outcome text, end_state text,

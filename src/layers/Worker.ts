@@ -1,12 +1,10 @@
 import {
-  Cause,
   Clock,
   Context,
   DateTime,
   Deferred,
   Duration,
   Effect,
-  Exit,
   Fiber,
   FiberSet,
   Layer,
@@ -15,17 +13,16 @@ import {
   Schedule
 } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
-import { delay } from "../domain/Retry.ts"
-import type { SkipReason } from "../domain/Run.ts"
 import type { Settlement, StepRecord } from "../domain/Settlement.ts"
-import { StepFailed } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { Draining } from "./Draining.ts"
+import { endOf, execute, withoutStart } from "./Execution.ts"
+import type { Interruption } from "./Execution.ts"
 import { beatEvery, Heartbeats } from "./Heartbeats.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
-import { Pipeline, runError } from "./Pipeline.ts"
+import { Pipeline } from "./Pipeline.ts"
 import { Plans } from "./Plans.ts"
 import type { Plan, RunInput } from "./Plans.ts"
 import * as Retries from "./Retries.ts"
@@ -39,8 +36,7 @@ const pollEvery = Duration.millis(500)
 /** A lease counts as over this long before it is: a frozen worker that wakes up writes nothing. */
 const fenceMargin = Duration.seconds(4)
 
-/** Why a run's work is interrupted. */
-type Interruption = "canceled" | "lost" | "shutdown"
+const noInput: RunInput = { params: null, event: null, finished: [] }
 
 interface Running {
   readonly work: DueWork
@@ -238,100 +234,3 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
     })
   )
 }
-
-/** The work of one lease; fails with what ends the attempt. */
-const execute = (
-  pipeline: typeof Pipeline.Service,
-  work: DueWork,
-  plan: Plan | undefined,
-  input: RunInput,
-  record: (step: StepRecord) => Effect.Effect<void>
-) =>
-  Effect.gen(function* () {
-    if (plan === undefined)
-      return yield* failure(StepFailed.of("internal", "the task's revision cannot be run by this version"), false)
-    const now = yield* Clock.currentTimeMillis
-    const left = plan.definition.timeout_seconds * 1000 - (now - DateTime.toEpochMillis(work.attempt_started_at))
-    const deadline = work.deadline_at === null ? Infinity : DateTime.toEpochMillis(work.deadline_at) - now
-    const failed = yield* pipeline.run(plan, work, input, record).pipe(
-      Effect.timeoutFail({
-        duration: Duration.millis(Math.max(0, Math.min(left, deadline))),
-        onTimeout: () =>
-          deadline <= left
-            ? { error: runError(null, StepFailed.of("deadline", "the run's deadline has passed")), retryable: false }
-            : {
-                error: runError(
-                  null,
-                  StepFailed.of("timeout", `the attempt took longer than ${plan.definition.timeout_seconds} s`)
-                ),
-                retryable: true
-              }
-      })
-    )
-    if (failed !== null)
-      return yield* Effect.fail({ error: runError(failed.step, failed.error), retryable: failed.error.retryable })
-  })
-
-interface AttemptFailed {
-  readonly error: ReturnType<typeof runError>
-  readonly retryable: boolean
-}
-
-const failure = (error: StepFailed, retryable: boolean): Effect.Effect<never, AttemptFailed> =>
-  Effect.fail({ error: runError(null, error), retryable })
-
-const noInput: RunInput = { params: null, event: null, finished: [] }
-
-/** The end of a run that is over before it starts: canceled meanwhile, or too late by `start_within_seconds`. */
-const withoutStart = (work: DueWork, now: number): End | null => {
-  if (work.cancel_requested_at !== null) return canceled
-  return work.lease_no === 1 && work.start_by !== null && now > DateTime.toEpochMillis(work.start_by)
-    ? { outcome: "ended", state: "skipped", error: null, skip_reason: "expired" }
-    : null
-}
-
-type End =
-  | {
-      readonly outcome: "ended"
-      readonly state: "succeeded" | "failed" | "canceled" | "skipped"
-      readonly error: ReturnType<typeof runError> | null
-      readonly skip_reason?: SkipReason
-    }
-  | { readonly outcome: "retried"; readonly error: ReturnType<typeof runError>; readonly run_at: number }
-  | { readonly outcome: "released" }
-
-const canceled: End = {
-  outcome: "ended",
-  state: "canceled",
-  error: runError(null, StepFailed.of("canceled", "the run was canceled"))
-}
-
-/** How a lease ends, by how its work ended; null where the lease is somebody else's by now. */
-const endOf = (
-  exit: Exit.Exit<void, AttemptFailed>,
-  work: DueWork,
-  plan: Plan | undefined,
-  reason: Interruption,
-  now: number
-): Effect.Effect<End | null> =>
-  Effect.gen(function* () {
-    if (Exit.isSuccess(exit)) return { outcome: "ended", state: "succeeded", error: null }
-    if (Cause.isInterruptedOnly(exit.cause)) {
-      if (reason === "lost") return null
-      return reason === "canceled" ? canceled : { outcome: "released" }
-    }
-    const expected = Cause.failureOption(exit.cause)
-    if (expected._tag === "None")
-      yield* Effect.logError("A run ended unexpectedly.", exit.cause).pipe(Effect.annotateLogs({ run_id: work.id }))
-    const { error, retryable } =
-      expected._tag === "Some"
-        ? expected.value
-        : {
-            error: runError(null, StepFailed.of("internal", "the run ended unexpectedly; the log has the details")),
-            retryable: true
-          }
-    if (!retryable || plan === undefined || work.attempt > plan.definition.max_retries)
-      return { outcome: "ended", state: "failed", error }
-    const unit = yield* Random.next
-    return { outcome: "retried", error, run_at: now + delay(plan.definition, work.attempt, unit) }
-  })

@@ -97,7 +97,7 @@ export const occurrences = (cron: CronModel, zone: ZoneModel, after: number, cou
   let knownBefore = after + 1
   for (let days = 1; instants.length < count && knownBefore < until; days = Math.min(days * 2, 64)) {
     const end = Math.min(until, knownBefore + (cron.second === null ? days * DAY : days * HOUR))
-    instants.push(...firings(cron, zone, knownBefore, end))
+    for (const at of firings(cron, zone, knownBefore, end)) instants.push(at)
     knownBefore = end
   }
   return { instants: instants.slice(0, count), knownBefore }

@@ -96,7 +96,7 @@ const rules: FastCheck.Arbitrary<RuleModel> = FastCheck.tuple(
       byhour: rarely(3, list(hours, 6)),
       byminute: rarely(3, list(sixtieths, 4)),
       bysecond: rarely(freq === "SECONDLY" ? 3 : 6, list(sixtieths, 3)),
-      bysetpos: rarely(5, list(fine ? FastCheck.constantFrom(1, -1, 1, -1, 2, -2, 366) : signed(366, 4), 3))
+      bysetpos: rarely(fine ? 8 : 4, list(fine ? FastCheck.constantFrom(1, -1, 1, -1, 1, -1, 2, -2, 366) : signed(366, 4), 3))
     })
   })
   .map((rule) => (onlyPositions(rule) ? { ...rule, bysetpos: null } : rule))
@@ -182,8 +182,9 @@ const raw = FastCheck.record({
   rdates: some(additions),
   exdates: some(removals),
   after: FastCheck.oneof(
-    { arbitrary: near(FastCheck.integer({ min: -100, max: 1200 })), weight: 4 },
-    { arbitrary: FastCheck.constant(null), weight: 2 }
+    { arbitrary: near(FastCheck.integer({ min: -100, max: 1200 })), weight: 8 },
+    { arbitrary: near(FastCheck.integer({ min: 5000, max: 22_000 })), weight: 1 },
+    { arbitrary: FastCheck.constant(null), weight: 4 }
   ),
   sameChange: FastCheck.boolean(),
   prefixed: FastCheck.boolean()

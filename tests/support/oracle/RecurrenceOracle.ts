@@ -173,7 +173,7 @@ const search = (set: SetModel, from: number, count: number, until: number, work:
   let known = Math.min(from, to)
   for (const [begin, end] of windows(set.rule, from, to)) {
     if (instants.length >= count || work.left <= 0) break
-    instants.push(...ruleFirings(set, begin, end, work))
+    for (const at of ruleFirings(set, begin, end, work)) instants.push(at)
     known = end
   }
   return { instants, knownBefore: from >= to || known === to ? until : known }

@@ -6,8 +6,8 @@ import * as Zone from "../../../src/domain/Zone.ts"
 import type { CronCase } from "./CronArbitrary.ts"
 import * as CronOracle from "./CronOracle.ts"
 import type { RecurrenceCase } from "./RecurrenceArbitrary.ts"
-import { occurrences, startOf } from "./RecurrenceOracle.ts"
-import type { Found } from "./RecurrenceOracle.ts"
+import { firstFirings, occurrences, startOf } from "./RecurrenceOracle.ts"
+import type { Found, SetModel } from "./RecurrenceOracle.ts"
 import { DAY } from "./RuleModel.ts"
 import { zoneModel } from "./ZoneModel.ts"
 
@@ -51,6 +51,14 @@ const COUNT = 12
 /** Where comparisons end: far enough for sparse rules, before the years that no table knows. */
 const LAST = Date.UTC(2098, 0, 1)
 
+/** "The instant of the COUNT-th firing is computed once, at creation." */
+const countDifference = (countEnd: number | null, set: SetModel, until: number, work: number): string | null => {
+  const { count } = set.rule
+  if (count === null) return countEnd === null ? null : `an end by COUNT without COUNT: ${show(countEnd)}`
+  const last = firstFirings(set, count, until, { left: work }).instants[count - 1]
+  return last === undefined || last === countEnd ? null : `COUNT ends at ${show(last)}, got ${show(countEnd)}`
+}
+
 /** Compares the product with the oracle on one recurrence expression. */
 export const recurrenceDifference = ({ text, field, set, after }: RecurrenceCase, work = 60_000): Outcome => {
   const zone = zoneNamed(set.zone.name)
@@ -65,7 +73,7 @@ export const recurrenceDifference = ({ text, field, set, after }: RecurrenceCase
       : { kind: "different", problem: `refused (${code}: ${message}), expected ${show(found)}`, compared: 0 }
   }
   const found = occurrences(set, after, COUNT, until, { left: work })
-  const problem = compare(parsed.right, after, found, COUNT)
+  const problem = compare(parsed.right, after, found, COUNT) ?? countDifference(parsed.right.countEnd, set, until, work)
   return { kind: problem === null ? "same" : "different", problem, compared: found.instants.length }
 }
 
@@ -96,3 +104,15 @@ export const cronDifference = ({ text, cron, zoneName, after }: CronCase): Outco
 /** A cron case in words. */
 export const describeCron = ({ text, zoneName, after }: CronCase): string =>
   `${text}\nzone ${zoneName}, after ${show(after)}`
+
+/** Whether a rule alone is refused as invalid. */
+export const ruleRefused = (text: string): boolean => {
+  const parsed = Recurrence.parse(text, { zone: zoneNamed("UTC"), dtstart: null, createdAt: Date.UTC(2024, 0, 1) })
+  return Either.isLeft(parsed) && parsed.left.code === "invalid_schedule"
+}
+
+/** Whether a cron expression is refused as invalid. */
+export const cronRefused = (text: string): boolean => {
+  const parsed = Cron.parse(text, zoneNamed("UTC"))
+  return Either.isLeft(parsed) && parsed.left.code === "invalid_schedule"
+}

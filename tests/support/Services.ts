@@ -1,0 +1,53 @@
+import { ConfigProvider, Effect, Layer, TestClock } from "effect"
+import { Agents } from "../../src/layers/Agents.ts"
+import { Audit } from "../../src/layers/Audit.ts"
+import { Draining } from "../../src/layers/Draining.ts"
+import { Events } from "../../src/layers/Events.ts"
+import { EventStream } from "../../src/layers/EventStream.ts"
+import { Health } from "../../src/layers/Health.ts"
+import { Heartbeats } from "../../src/layers/Heartbeats.ts"
+import { History } from "../../src/layers/History.ts"
+import { Lease } from "../../src/layers/Lease.ts"
+import { MasterKey } from "../../src/layers/MasterKey.ts"
+import { Pipeline } from "../../src/layers/Pipeline.ts"
+import { Plans } from "../../src/layers/Plans.ts"
+import { Queue } from "../../src/layers/Queue.ts"
+import { Redis } from "../../src/layers/Redis.ts"
+import { Runs } from "../../src/layers/Runs.ts"
+import { Scheduler } from "../../src/layers/Scheduler.ts"
+import { Tasks } from "../../src/layers/Tasks.ts"
+import { TaskStates } from "../../src/layers/TaskStates.ts"
+import { Tools } from "../../src/layers/Tools.ts"
+import { Wakeups } from "../../src/layers/Wakeups.ts"
+import { Worker } from "../../src/layers/Worker.ts"
+import { TestDb } from "./TestDb.ts"
+
+/** The instant at which the tests' clock stands at first: a Monday. */
+export const start = Date.UTC(2026, 2, 2, 9, 0, 0)
+
+const secret = Buffer.from("a secret for tests that is long enough, and not the same byte").toString("base64")
+
+const settings = (more: ReadonlyArray<readonly [string, string]>) =>
+  Layer.setConfigProvider(ConfigProvider.fromMap(new Map([["ORDINAUT_SECRET", secret], ...more])))
+
+/** Sets the tests' clock and makes the history of the days from then on. */
+const ready = Layer.effectDiscard(
+  Effect.zipRight(
+    TestClock.setTime(start),
+    Effect.flatMap(History, (history) => history.prepare)
+  )
+)
+
+/**
+ * Every service of the product over a fresh database and the tests' clock; no loop runs: a test takes each step itself.
+ * `more` are settings.
+ */
+export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
+  Layer.mergeAll(ready, Scheduler.layer, Worker.layer, Tasks.layer, TaskStates.layer, Runs.layer, Events.layer, Health.layer).pipe(
+    Layer.provideMerge(Layer.mergeAll(Pipeline.layer, Plans.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)),
+    Layer.provideMerge(Layer.mergeAll(Lease.layer, Heartbeats.layer, Tools.layer)),
+    Layer.provideMerge(Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer)),
+    Layer.provideMerge(TestDb),
+    Layer.provide(settings(more)),
+    Layer.orDie
+  )
