@@ -365,8 +365,9 @@ CREATE TABLE backfill (
   to_at           timestamptz(3) NOT NULL,
   only_missed     boolean NOT NULL,
   max_parallel    integer NOT NULL,
-  occurrences     integer NOT NULL,
-  enqueued_through timestamptz(3),
+  -- All that it enqueues, oldest first, and how many of them it has.
+  occurrences     timestamptz(3)[] NOT NULL,
+  enqueued        integer NOT NULL DEFAULT 0,
   created_by      uuid NOT NULL,
   canceled_at     timestamptz(3),
   finished_at     timestamptz(3),

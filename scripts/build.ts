@@ -1,13 +1,16 @@
 import { build } from "esbuild"
 import { cp, mkdir, readdir, rename, rm } from "node:fs/promises"
+import { resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
+/** The folder to build; the first argument names another one. */
+const target = resolve(process.argv[2] ?? `${root}dist`)
 const began = performance.now()
 const programs = (await readdir(`${root}src/programs`)).filter((name) => name.endsWith(".ts"))
 
 // Built beside and renamed, so that no program ever starts from half a build.
-const draft = `${root}dist.new-${process.pid}`
+const draft = `${target}.new-${process.pid}`
 await build({
   absWorkingDir: root,
   entryPoints: programs.map((name) => `src/programs/${name}`),
@@ -25,6 +28,14 @@ await build({
 })
 await mkdir(draft, { recursive: true })
 await cp(`${root}migrations`, `${draft}/migrations`, { recursive: true })
-await rm(`${root}dist`, { recursive: true, force: true })
-await rename(draft, `${root}dist`)
-console.log(`dist/: ${programs.length} programs in ${Math.round(performance.now() - began)} ms`)
+// Of programs that find the build stale at the same moment each builds; whose turn to move comes later takes the place again.
+for (let left = 5; ; left--) {
+  await rm(target, { recursive: true, force: true })
+  try {
+    await rename(draft, target)
+    break
+  } catch (cause) {
+    if (left === 0) throw cause
+  }
+}
+console.log(`${target}: ${programs.length} programs in ${Math.round(performance.now() - began)} ms`)

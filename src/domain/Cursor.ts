@@ -16,16 +16,29 @@ export interface Cursor {
   readonly tzdataVersion: string
 }
 
-/** The cursor of a new or changed schedule: its first occurrence after now. An event schedule has none. */
+/** When a schedule is read and what it begins with. */
+export interface Rules {
+  readonly now: number
+  readonly graceSeconds: number
+  readonly jitterSeconds: number
+  /** Of a changed schedule: what the one before it decided, which may reach past now. */
+  readonly decidedThrough?: number
+}
+
+/**
+ * The cursor of a new or changed schedule: its first occurrence after now, or after what is decided already; a new `once` whose
+ * instant passed within the grace still counts. An event schedule has none.
+ */
 export const start = (
   taskId: string,
   fields: ScheduleFields,
-  rules: { readonly now: number; readonly graceSeconds: number; readonly jitterSeconds: number }
+  { decidedThrough = -Infinity, graceSeconds, jitterSeconds, now }: Rules
 ): Either.Either<Cursor, InvalidSchedule> =>
   Either.gen(function* () {
     const plan = yield* TaskSchedule.read(fields)
+    const decided = Math.max(now, decidedThrough)
     const none = {
-      decidedThrough: rules.now,
+      decidedThrough: decided,
       next: null,
       nextDueAt: null,
       dtstart: fields.dtstart,
@@ -33,12 +46,14 @@ export const start = (
       tzdataVersion
     }
     if (plan._tag === "OnEvent") return none
-    const first = yield* TaskSchedule.firstOccurrence(plan, fields.kind, rules.now, rules.graceSeconds)
+    const renewed = decidedThrough > -Infinity
+    const after = fields.kind === "once" && !renewed ? now - graceSeconds * 1000 - 1 : decided
+    const first = yield* TaskSchedule.firstOccurrence(plan, fields.kind, after)
     return {
       ...none,
-      decidedThrough: Math.min(rules.now, first - 1),
+      decidedThrough: Math.min(decided, first - 1),
       next: first,
-      nextDueAt: dueAt(taskId, first, plan.timeline.next(first), rules.jitterSeconds),
+      nextDueAt: dueAt(taskId, first, plan.timeline.next(first), jitterSeconds),
       dtstart: plan.schedule.dtstart,
       countEnd: plan.schedule.countEnd
     }

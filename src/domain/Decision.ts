@@ -37,31 +37,39 @@ export interface Decision {
 /** Decides all that is due, by the misfire policy first, then by the rules. `cause` is why late ones are late. */
 export const decide = (owed: Misfire.Owed, rules: Rules, cause: "misfire" | "paused" | "edited"): Decision => {
   const { fires, next, nextDueAt, skipped } = Misfire.decide(owed)
-  const kept: Array<DecidedFire> = []
-  const skips: Array<Skip> = skipped === null ? [] : [{ ...skipped, reason: cause }]
+  const verdicts: Array<Verdict> = []
+  let standing: Verdict | null = null
   let { lastFiredFor, runsLeft, unfinished } = rules
   for (const fire of fires) {
     if (runsLeft === 0) break
-    const reason = refusal(fire, rules, lastFiredFor, unfinished)
-    if (reason !== null) {
-      append(skips, fire.scheduledFor, reason)
-      continue
+    const verdict: Verdict = {
+      fire: { ...fire, serial: unfinished && rules.overlapPolicy !== "allow" },
+      reason: refusal(fire, rules, lastFiredFor, unfinished)
     }
-    if (rules.overlapPolicy === "cancel_running")
-      for (const replaced of kept.splice(0)) append(skips, replaced.scheduledFor, "overlap")
-    kept.push({ ...fire, serial: unfinished && rules.overlapPolicy !== "allow" })
+    verdicts.push(verdict)
+    if (verdict.reason !== null) continue
+    if (rules.overlapPolicy === "cancel_running" && standing !== null) standing.reason = "overlap"
+    else if (runsLeft !== null) runsLeft--
+    standing = verdict
     unfinished = true
     lastFiredFor = fire.scheduledFor
-    if (runsLeft !== null) runsLeft--
   }
+  const kept = verdicts.flatMap(({ fire, reason }) => (reason === null ? [fire] : []))
+  const missed = skipped === null || rules.runsLeft === 0 ? [] : [{ ...skipped, reason: cause }]
   const exhausted = runsLeft === 0
   return {
     fires: kept,
-    skips,
+    skips: [...missed, ...series(verdicts)],
     cancelUnfinished: rules.overlapPolicy === "cancel_running" && rules.unfinished && kept.length > 0,
     next: exhausted ? null : next,
     nextDueAt: exhausted ? null : nextDueAt
   }
+}
+
+/** An occurrence and why it does not fire; null when it does. A later one may still replace it. */
+interface Verdict {
+  readonly fire: DecidedFire
+  reason: SkipReason | null
 }
 
 const refusal = (
@@ -75,9 +83,17 @@ const refusal = (
   return rules.overlapPolicy === "skip" && unfinished ? "overlap" : null
 }
 
-/** One entry holds a whole series of the same reason. */
-const append = (skips: Array<Skip>, at: number, reason: SkipReason) => {
-  const last = skips.at(-1)
-  if (last?.reason !== reason || last.count === null) skips.push({ reason, from: at, to: at, count: 1 })
-  else skips[skips.length - 1] = { ...last, to: at, count: last.count + 1 }
+/** One entry holds a whole series of neighbours with the same reason. */
+const series = (verdicts: ReadonlyArray<Verdict>): ReadonlyArray<Skip> => {
+  const found: Array<Skip> = []
+  let previous: SkipReason | null = null
+  for (const { fire, reason } of verdicts) {
+    const last = found.at(-1)
+    const at = fire.scheduledFor
+    if (reason !== null && reason === previous && last !== undefined)
+      found[found.length - 1] = { ...last, to: at, count: (last.count ?? 0) + 1 }
+    else if (reason !== null) found.push({ reason, from: at, to: at, count: 1 })
+    previous = reason
+  }
+  return found
 }

@@ -88,7 +88,7 @@ const lateOnes = (owed: Owed, walk: Walker): Late => {
   let last: number | null = null
   let at = owed.from
   while (at !== null && walk.due(at) < graceFrom) {
-    if (count === mostCounted) return farBehind(owed, walk, graceFrom)
+    if (count === mostCounted + mostFires) return farBehind(owed, walk, graceFrom)
     count++
     last = at
     at = walk.following(at)
@@ -98,7 +98,8 @@ const lateOnes = (owed: Owed, walk: Walker): Late => {
 
 /** Past what is counted, the walk goes on near the end of the late ones. */
 const farBehind = (owed: Owed, walk: Walker, graceFrom: number): Late => {
-  let at = firstOfWindow(owed, graceFrom, 1)
+  // Of two in the window the first is late for certain: it is due by the time of the second.
+  let at = firstOfWindow(owed, graceFrom, 2)
   let last: number | null = null
   while (at !== null && walk.due(at) < graceFrom) {
     last = at
@@ -107,21 +108,39 @@ const farBehind = (owed: Owed, walk: Walker, graceFrom: number): Late => {
   return { first: owed.from, last, count: null, next: at }
 }
 
-/** Where a window that ends at `end` and holds `wanted` occurrences begins; windows double, from a minute on. */
+const minute = 60_000
+
+/**
+ * Where a window that ends at `end` and holds `wanted` occurrences begins, to the minute; `from` where there are fewer. Windows
+ * double until they hold enough, then narrow: a burst of seconds long ago must not be walked whole.
+ */
 const firstOfWindow = ({ from, timeline }: Owed, end: number, wanted: number): number | null => {
   if (from === null) return null
-  for (let length = 60_000; end - length > from; length *= 2) {
+  const enough = (length: number): boolean => {
     let at = timeline.next(end - length)
-    const first = at
-    for (let found = 0; at !== null && at < end; at = timeline.next(at)) if (++found === wanted) return first
+    for (let found = 1; at !== null && at < end; found++, at = timeline.next(at)) if (found === wanted) return true
+    return false
   }
-  return from
+  const whole = end - from
+  let short = 0
+  let length = minute
+  while (length < whole && !enough(length)) {
+    short = length
+    length *= 2
+  }
+  length = Math.min(length, whole)
+  while (length - short > minute) {
+    const half = Math.floor((short + length) / 2)
+    if (enough(half)) length = half
+    else short = half
+  }
+  return length === whole ? from : timeline.next(end - length)
 }
 
 const lateFires = (owed: Owed, late: Late, freshFollow: boolean): Pick<Decided, "fires" | "skipped"> => {
   const { count, first, last } = late
   if (first === null || last === null) return { fires: [], skipped: null }
-  const none = { fires: [], skipped: { from: first, to: last, count } }
+  const none = { fires: [], skipped: series(first, last, count) }
   if (owed.policy === "skip") return none
   if (owed.policy === "fire_once") {
     if (freshFollow) return none
@@ -148,9 +167,15 @@ const split = (owed: Owed, { count, first }: Late, fires: ReadonlyArray<Fire>): 
   if (first === null || until === undefined || until === first) return { fires, skipped: null }
   return {
     fires,
-    skipped: { from: first, to: lastBefore(owed, until), count: count === null ? null : count - fires.length }
+    skipped: series(first, lastBefore(owed, until), count === null ? null : count - fires.length)
   }
 }
+
+const series = (from: number, to: number, count: number | null): Series => ({
+  from,
+  to,
+  count: count !== null && count > mostCounted ? null : count
+})
 
 const lastBefore = (owed: Owed, until: number): number => {
   let at = firstOfWindow(owed, until, 1)

@@ -20,6 +20,7 @@ export interface NewWork {
   /** Whether it waits for the unfinished runs of its task. */
   readonly serial: boolean
   readonly event_id?: string
+  readonly backfill_id?: string
   readonly hops?: number
   readonly traceparent?: string
   /** What a run was given by hand, such as `params`; kept with the occurrence. */

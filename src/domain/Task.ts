@@ -3,6 +3,7 @@ import * as Model from "@effect/sql/Model"
 import { Schema } from "effect"
 import { AgentId } from "./Agent.ts"
 import { Instant } from "./Instant.ts"
+import { JsonObject } from "./Json.ts"
 import { PipelineSpec } from "./PipelineSpec.ts"
 import { BackoffSeconds, BackoffStrategy } from "./Retry.ts"
 import { ScheduleKind } from "./ScheduleSpec.ts"
@@ -138,6 +139,15 @@ export type TaskCreate = typeof TaskCreate.Type
 /** Body of PATCH and PUT /tasks/{id}: the fields that change. */
 export const TaskPatch = Task.jsonUpdate.annotations({ identifier: "TaskPatch", ...strict })
 export type TaskPatch = typeof TaskPatch.Type
+
+/** A definition as it was; a run pins one by its version. */
+export const Revision = Schema.Struct({
+  version: Schema.Int,
+  definition: JsonObject,
+  changed_by: Schema.NullOr(Schema.String),
+  created_at: Instant
+}).annotations({ identifier: "Revision" })
+export type Revision = typeof Revision.Type
 
 /** What an agent may say of a task: the fields of `TaskCreate`, all present. A revision keeps them as they were. */
 export type TaskDefinition = Omit<TaskCreate, "timezone"> & { readonly timezone: string }

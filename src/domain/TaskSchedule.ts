@@ -69,17 +69,13 @@ export const read = (fields: ScheduleFields): Either.Either<Timed | OnEvent, Inv
   }))
 }
 
-/**
- * The first occurrence of a new or changed schedule, strictly after `now`; a `once` whose instant passed within the grace still
- * counts. Fails where nothing is left to fire.
- */
+/** The first occurrence of a schedule strictly after `after`. Fails where nothing is left to fire. */
 export const firstOccurrence = (
   { schedule, timeline }: Timed,
   kind: ScheduleKind,
-  now: number,
-  graceSeconds: number
+  after: number
 ): Either.Either<number, InvalidSchedule> => {
-  const first = timeline.next(kind === "once" ? now - graceSeconds * 1000 - 1 : now)
+  const first = timeline.next(after)
   if (first !== null) return Either.right(first)
   const past = kind === "once" && schedule.next(-Infinity) !== null
   return Either.left(

@@ -2,6 +2,7 @@ import type * as HttpApiError from "@effect/platform/HttpApiError"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { Schema } from "effect"
 import type * as Agent from "../domain/Agent.ts"
+import type { BackfillNotFound } from "../domain/Backfill.ts"
 import type { EventNotFound } from "../domain/Event.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { RunFinished, RunNotFound } from "../domain/Run.ts"
@@ -33,6 +34,7 @@ export type ApiError =
   | Agent.KeyNotFound
   | Agent.LastAdmin
   | Agent.Unauthorized
+  | BackfillNotFound
   | BadRequest
   | EventNotFound
   | HttpApiError.HttpApiDecodeError
@@ -89,6 +91,11 @@ const descriptions: Descriptions = {
   KeyNotFound: ({ key_id }) => ({ status: 404, code: "key_not_found", detail: `the agent has no key ${key_id}` }),
   TaskNotFound: ({ task_id }) => ({ status: 404, code: "task_not_found", detail: `there is no task ${task_id}` }),
   RunNotFound: ({ run_id }) => ({ status: 404, code: "run_not_found", detail: `there is no run ${run_id}` }),
+  BackfillNotFound: ({ backfill_id }) => ({
+    status: 404,
+    code: "backfill_not_found",
+    detail: `there is no backfill ${backfill_id}`
+  }),
   EventNotFound: ({ event_id }) => ({ status: 404, code: "event_not_found", detail: `there is no event ${event_id}` }),
   AgentExists: ({ name }) => ({
     status: 409,

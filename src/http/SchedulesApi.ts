@@ -3,9 +3,12 @@ import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
 import { Instant } from "../domain/Instant.ts"
+import { Upcoming } from "../domain/Occurrence.ts"
 import { DstMark } from "../domain/ScheduleSpec.ts"
+import { InvalidField } from "../domain/Task.ts"
 import { InvalidSchedule } from "../domain/Timeline.ts"
 import { TasksRead } from "./Auth.ts"
+import { query } from "./Requests.ts"
 
 /** Body of POST /schedules/preview; `after` is now when left out. */
 export const Preview = Schema.Struct({
@@ -27,11 +30,28 @@ export const Previewed = Schema.Struct({
 }).annotations({ identifier: "Previewed" })
 
 /** What a schedule means, before a task bears it. */
-export class SchedulesApi extends HttpApiGroup.make("schedules").add(
-  HttpApiEndpoint.post("preview", "/schedules/preview")
-    .setPayload(Preview)
-    .addSuccess(Previewed)
-    .addError(InvalidSchedule)
-    .middleware(TasksRead)
-    .annotate(OpenApi.Summary, "See when a schedule would fire; nothing is stored")
-) {}
+export class SchedulesApi extends HttpApiGroup.make("schedules")
+  .add(
+    HttpApiEndpoint.post("preview", "/schedules/preview")
+      .setPayload(Preview)
+      .addSuccess(Previewed)
+      .addError(InvalidSchedule)
+      .middleware(TasksRead)
+      .annotate(OpenApi.Summary, "See when a schedule would fire; nothing is stored")
+  )
+  .add(
+    HttpApiEndpoint.get("upcoming", "/schedules/upcoming")
+      .setUrlParams(
+        query({
+          from: Schema.optionalWith(Instant, { exact: true }),
+          to: Schema.optionalWith(Instant, { exact: true })
+        })
+      )
+      .addSuccess(Schema.Struct({ items: Schema.Array(Upcoming) }))
+      .addError(InvalidField)
+      .middleware(TasksRead)
+      .annotate(
+        OpenApi.Summary,
+        "The fire times of all visible tasks in a window: a day from now when left out, the earliest 1,000"
+      )
+  ) {}

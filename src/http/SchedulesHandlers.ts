@@ -3,36 +3,48 @@ import { DateTime, Effect } from "effect"
 import { compile, reading } from "../domain/ScheduleSpec.ts"
 import { occurrences } from "../domain/Timeline.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
+import { Occurrences } from "../layers/Occurrences.ts"
 import * as Settings from "../layers/Settings.ts"
 import { Api } from "./Api.ts"
+import { CurrentAgent } from "./Auth.ts"
 
 export const SchedulesHandlers = HttpApiBuilder.group(Api, "schedules", (handlers) =>
   Effect.gen(function* () {
     const defaultTimezone = yield* Settings.timezone
     const minIntervalSeconds = yield* Settings.minIntervalSeconds
-    return handlers.handle("preview", ({ payload }) =>
-      Effect.gen(function* () {
-        const after = DateTime.toEpochMillis(payload.after ?? (yield* DateTime.now))
-        const timezone = payload.timezone ?? defaultTimezone
-        const schedule = yield* compile({
-          kind: payload.schedule_kind,
-          expr: payload.schedule_expr,
-          timezone,
-          dtstart: payload.dtstart ?? null,
-          createdAt: after,
-          minIntervalSeconds
+    const upcoming = yield* Occurrences
+    return handlers
+      .handle("upcoming", ({ urlParams }) =>
+        Effect.gen(function* () {
+          const from = urlParams.from ?? (yield* DateTime.now)
+          const to = urlParams.to ?? DateTime.add(from, { days: 1 })
+          const agent = yield* CurrentAgent
+          return { items: yield* upcoming.upcoming(agent, DateTime.toEpochMillis(from), DateTime.toEpochMillis(to)) }
         })
-        return {
-          occurrences: occurrences(schedule, after, payload.count).map((at) => {
-            const { dst, local } = reading(schedule, at)
-            return { at: DateTime.unsafeMake(at), local, dst }
-          }),
-          description: schedule.description,
-          dtstart: schedule.dtstart,
-          timezone,
-          tzdata: tzdataVersion
-        }
-      })
-    )
+      )
+      .handle("preview", ({ payload }) =>
+        Effect.gen(function* () {
+          const after = DateTime.toEpochMillis(payload.after ?? (yield* DateTime.now))
+          const timezone = payload.timezone ?? defaultTimezone
+          const schedule = yield* compile({
+            kind: payload.schedule_kind,
+            expr: payload.schedule_expr,
+            timezone,
+            dtstart: payload.dtstart ?? null,
+            createdAt: after,
+            minIntervalSeconds
+          })
+          return {
+            occurrences: occurrences(schedule, after, payload.count).map((at) => {
+              const { dst, local } = reading(schedule, at)
+              return { at: DateTime.unsafeMake(at), local, dst }
+            }),
+            description: schedule.description,
+            dtstart: schedule.dtstart,
+            timezone,
+            tzdata: tzdataVersion
+          }
+        })
+      )
   })
 )

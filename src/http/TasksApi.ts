@@ -3,8 +3,10 @@ import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
+import { Backfill, BackfillCreate, BackfillNotFound } from "../domain/Backfill.ts"
 import { Instant } from "../domain/Instant.ts"
 import { JsonObject } from "../domain/Json.ts"
+import { Explanation, Occurrence } from "../domain/Occurrence.ts"
 import { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import { ScheduleKind } from "../domain/ScheduleSpec.ts"
 import {
@@ -14,6 +16,7 @@ import {
   NothingToSnooze,
   Reason,
   Resume,
+  Revision,
   Snooze,
   Task,
   TaskCanceled,
@@ -30,6 +33,15 @@ import { BadRequest, optionalBody, paging, query } from "./Requests.ts"
 
 const TaskJson = Task.json.annotations({ identifier: "Task" })
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of a task" }))
+
+const backfillId = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of a backfill" }))
+
+const whole = (from: number, to: number) =>
+  Schema.NumberFromString.pipe(Schema.int(), Schema.between(from, to)).annotations({
+    jsonSchema: { type: "integer", minimum: from, maximum: to }
+  })
+const Count = whole(1, 1000)
+const Version = whole(1, 2_147_483_647)
 
 const Label = Schema.String.pipe(Schema.pattern(/^[^:]+:.*$/)).annotations({ message: () => "is key:value" })
 
@@ -103,6 +115,53 @@ export class TasksApi extends HttpApiGroup.make("tasks")
       .addError(Refusals)
       .middleware(TasksWrite)
       .annotate(OpenApi.Summary, "The same as PATCH")
+  )
+  .add(
+    HttpApiEndpoint.get("versions")`/tasks/${id}/versions`
+      .setUrlParams(query({ before: Schema.optionalWith(Version, { exact: true }) }))
+      .addSuccess(Schema.Struct({ items: Schema.Array(Revision) }))
+      .addError(TaskNotFound)
+      .middleware(TasksRead)
+      .annotate(OpenApi.Summary, "The definitions that a task had, newest first")
+  )
+  .add(
+    HttpApiEndpoint.get("occurrences")`/tasks/${id}/occurrences`
+      .setUrlParams(
+        query({
+          after: Schema.optionalWith(Instant, { exact: true }),
+          count: Schema.optionalWith(Count, { exact: true })
+        })
+      )
+      .addSuccess(Schema.Struct({ items: Schema.Array(Occurrence) }))
+      .addError(TaskNotFound)
+      .middleware(TasksRead)
+      .annotate(OpenApi.Summary, "The next fire times of a task")
+  )
+  .add(
+    HttpApiEndpoint.get("explain")`/tasks/${id}/explain`
+      .setUrlParams(query({ at: Schema.optionalWith(Instant, { exact: true }) }))
+      .addSuccess(Explanation)
+      .addError(TaskNotFound)
+      .middleware(TasksRead)
+      .annotate(OpenApi.Summary, "Why a task will or will not run next, or what became of one instant")
+  )
+  .add(
+    HttpApiEndpoint.post("backfill")`/tasks/${id}/backfill`
+      .setPayload(BackfillCreate)
+      .addSuccess(Schema.Struct({ backfill_id: Schema.String, occurrences: Schema.Int }), { status: 202 })
+      .addSuccess(Schema.Struct({ occurrences: Schema.Array(Instant) }))
+      .addError(TaskNotFound)
+      .addError(TaskCanceled)
+      .addError(InvalidField)
+      .middleware(TasksRun)
+      .annotate(OpenApi.Summary, "Run what a window of the schedule missed; the cursor stays where it is")
+  )
+  .add(
+    HttpApiEndpoint.post("cancelBackfill")`/backfills/${backfillId}/cancel`
+      .addSuccess(Backfill)
+      .addError(BackfillNotFound)
+      .middleware(TasksRun)
+      .annotate(OpenApi.Summary, "Stop a backfill")
   )
   .add(
     HttpApiEndpoint.del("remove")`/tasks/${id}`

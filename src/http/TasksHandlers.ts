@@ -1,8 +1,10 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
-import { Effect, Schema } from "effect"
+import { DateTime, Effect, Schema } from "effect"
 import { Task } from "../domain/Task.ts"
+import { Backfills } from "../layers/Backfills.ts"
+import { Occurrences } from "../layers/Occurrences.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
 import { Api } from "./Api.ts"
@@ -24,6 +26,8 @@ export const TasksHandlers = HttpApiBuilder.group(Api, "tasks", (handlers) =>
   Effect.gen(function* () {
     const tasks = yield* Tasks
     const states = yield* TaskStates
+    const occurrences = yield* Occurrences
+    const backfills = yield* Backfills
     return handlers
       .handle("create", ({ payload }) =>
         Effect.gen(function* () {
@@ -51,6 +55,35 @@ export const TasksHandlers = HttpApiBuilder.group(Api, "tasks", (handlers) =>
           return yield* answer(yield* tasks.patch(yield* CurrentAgent, path.id, payload, yield* ifMatch))
         })
       )
+      .handle("versions", ({ path, urlParams }) =>
+        Effect.gen(function* () {
+          return { items: yield* tasks.versions(yield* CurrentAgent, path.id, urlParams.before ?? null) }
+        })
+      )
+      .handle("occurrences", ({ path, urlParams: { after, count } }) =>
+        Effect.gen(function* () {
+          const from = after === undefined ? null : DateTime.toEpochMillis(after)
+          return { items: yield* occurrences.next(yield* CurrentAgent, path.id, from, count ?? 10) }
+        })
+      )
+      .handle("explain", ({ path, urlParams: { at } }) =>
+        Effect.gen(function* () {
+          return yield* occurrences.explain(
+            yield* CurrentAgent,
+            path.id,
+            at === undefined ? null : DateTime.toEpochMillis(at)
+          )
+        })
+      )
+      .handle("backfill", ({ path, payload }) =>
+        Effect.gen(function* () {
+          const made = yield* backfills.create(yield* CurrentAgent, path.id, payload)
+          return made.backfill_id === null
+            ? { occurrences: made.occurrences.map((at) => DateTime.unsafeMake(at)) }
+            : { backfill_id: made.backfill_id, occurrences: made.occurrences.length }
+        })
+      )
+      .handle("cancelBackfill", ({ path }) => Effect.flatMap(CurrentAgent, (agent) => backfills.cancel(agent, path.id)))
       .handle("remove", ({ path }) =>
         Effect.gen(function* () {
           yield* states.cancel(yield* CurrentAgent, path.id, { reason: null, version: yield* ifMatch })

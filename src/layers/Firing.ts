@@ -84,6 +84,27 @@ export const decide = (
   }))
 
 /**
+ * The next occurrence by the zone data of this process, strictly after all that is decided: as it stands where the stored
+ * schedule cannot be read, which the next tick will find too.
+ */
+export const foresee = (task: ScheduledTask) => {
+  const plan = TaskSchedule.read({ ...scheduleFields(task), countEnd: null })
+  if (Either.isLeft(plan) || plan.right._tag === "OnEvent") {
+    return {
+      next_run_at: dateOrNull(millisOf(task.next_run_at)),
+      next_due_at: dateOrNull(millisOf(task.next_due_at)),
+      count_end: null
+    }
+  }
+  const { schedule, timeline } = plan.right
+  const next = timeline.next(DateTime.toEpochMillis(task.decided_through))
+  const due = next === null ? null : dueAt(task.id, next, timeline.next(next), task.jitter_seconds)
+  return { next_run_at: dateOrNull(next), next_due_at: dateOrNull(due), count_end: dateOrNull(schedule.countEnd) }
+}
+
+const dateOrNull = (at: number | null) => (at === null ? null : new Date(at))
+
+/**
  * The fire statement: queues what fires, records what is skipped and moves the cursors, within the caller's transaction, which
  * holds the row locks of the tasks. Answers the queued runs.
  */
@@ -168,14 +189,13 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
 }
 
 const cursorRow = ({ decision, task }: Decided, now: Date) => {
-  const iso = (at: number | null | undefined) => (at === null || at === undefined ? null : new Date(at))
   return {
     id: task.id,
     decided_through: new Date(decision.next === null ? now.getTime() : Math.min(now.getTime(), decision.next - 1)),
-    next_run_at: iso(decision.next),
-    next_due_at: iso(decision.nextDueAt),
+    next_run_at: dateOrNull(decision.next),
+    next_due_at: dateOrNull(decision.nextDueAt),
     fired: decision.fires.length,
-    last_fired_for: iso(decision.fires.at(-1)?.scheduledFor),
+    last_fired_for: dateOrNull(decision.fires.at(-1)?.scheduledFor ?? null),
     tzdata_version: tzdataVersion
   }
 }

@@ -81,6 +81,11 @@ export const occurrences = counter(
   ["decision"],
   "Decided occurrences: fired, or the reason of the skip."
 )
+export const rescheduled = counter(
+  "ordinaut_rescheduled_tasks_total",
+  [],
+  "Tasks whose next occurrence new zone data moved."
+)
 export const runs = counter("ordinaut_runs_total", ["state", "trigger"], "Runs that ended.")
 export const runDuration = histogram(
   "ordinaut_run_duration_seconds",

@@ -1,6 +1,8 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Clock, Context, DateTime, Duration, Effect, Either, Layer, Schedule } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { tzdataVersion } from "../domain/Zone.ts"
+import { Backfills } from "./Backfills.ts"
 import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
 import * as Firing from "./Firing.ts"
@@ -10,7 +12,7 @@ import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Retries from "./Retries.ts"
-import { decodeScheduled } from "./TaskRows.ts"
+import { decodeScheduled, millisOf } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
 
@@ -31,6 +33,10 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
   {
     /** Decides everything that is due now, in batches, and readies what waited for its time. */
     readonly tick: Effect.Effect<Tick, StoreUnavailable>
+    /**
+     * Computes anew the next occurrence of tasks that were last looked at with other zone data. Answers how many moved.
+     */
+    readonly adoptZoneData: Effect.Effect<number, StoreUnavailable>
   }
 >() {
   static readonly layer = Layer.effect(
@@ -87,7 +93,38 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
         return row?.at?.getTime() ?? null
       }).pipe(storeErrors)
 
+      const outdated = Effect.gen(function* () {
+        const tasks = yield* sql`
+          SELECT * FROM task WHERE status IN ('active', 'paused') AND next_run_at IS NOT NULL AND tzdata_version <> ${tzdataVersion}
+          ORDER BY id LIMIT ${batch} FOR UPDATE SKIP LOCKED`.pipe(Effect.flatMap(decodeScheduled))
+        const moved = tasks.map((task) => ({ id: task.id, was: millisOf(task.next_run_at), ...Firing.foresee(task) }))
+        yield* sql`
+          UPDATE task t SET next_run_at = m.next_run_at, next_due_at = m.next_due_at, count_end = m.count_end, tzdata_version = ${tzdataVersion}
+          FROM jsonb_to_recordset(${JSON.stringify(moved)}::jsonb) AS m (id uuid, next_run_at timestamptz(3), next_due_at timestamptz(3),
+            count_end timestamptz(3)) WHERE t.id = m.id`
+        return {
+          looked: tasks.length,
+          moved: moved.filter(({ next_run_at, was }) => next_run_at?.getTime() !== was).length
+        }
+      }).pipe(sql.withTransaction, storeErrors)
+
       return Scheduler.of({
+        adoptZoneData: Effect.gen(function* () {
+          let moved = 0
+          for (let looked = batch; looked === batch;) {
+            const done = yield* outdated
+            looked = done.looked
+            moved += done.moved
+          }
+          if (moved > 0) {
+            Metrics.rescheduled.add(moved, {})
+            yield* Effect.logWarning("New zone data moved the next occurrence of tasks.").pipe(
+              Effect.annotateLogs({ tasks: moved, tzdata: tzdataVersion })
+            )
+          }
+          return moved
+        }).pipe(Effect.withSpan("Scheduler.adoptZoneData")),
+
         tick: Effect.gen(function* () {
           let fired = 0
           for (let taken = batch; taken === batch;) {
@@ -110,6 +147,7 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
     Effect.gen(function* () {
       const scheduler = yield* Scheduler
       const wakeups = yield* Wakeups
+      const backfills = yield* Backfills
       const heartbeats = yield* Heartbeats
       const history = yield* History
       const draining = yield* Draining
@@ -117,8 +155,10 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
       const startedAt = yield* Clock.currentTimeMillis
       let lastPassAt: number | null = null
       yield* Effect.addFinalizer(() => Effect.ignore(heartbeats.leave(id)))
+      yield* draining.supervised(scheduler.adoptZoneData.pipe(Effect.retry(Retries.loop)))
       const ticks = Effect.gen(function* () {
         const { nextAt } = yield* scheduler.tick
+        if ((yield* backfills.advance) > 0) yield* wakeups.signal("work")
         const now = yield* Clock.currentTimeMillis
         lastPassAt = now
         const until = nextAt === null ? Infinity : Math.max(0, nextAt - now)

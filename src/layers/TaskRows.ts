@@ -1,3 +1,4 @@
+import * as Model from "@effect/sql/Model"
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { DateTime, Effect, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
@@ -13,7 +14,9 @@ const { payload: _, last_run: __, ...light } = Task.fields
 export const ScheduledTask = Schema.Struct({
   ...light,
   dtstart_given: Schema.Boolean,
-  snoozed_run_id: Schema.NullOr(Schema.String)
+  snoozed_run_id: Schema.NullOr(Schema.String),
+  quarantined_at: Schema.NullOr(Model.DateTimeFromDate),
+  quarantine_reason: Schema.NullOr(Schema.String)
 })
 export type ScheduledTask = typeof ScheduledTask.Type
 

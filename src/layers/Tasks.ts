@@ -1,3 +1,4 @@
+import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
 import { Context, DateTime, Effect, Layer, Schema, Struct } from "effect"
@@ -9,7 +10,7 @@ import { check } from "../domain/PipelineChecks.ts"
 import { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { ScheduleKind } from "../domain/ScheduleSpec.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
-import { DuplicateTask, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
+import { DuplicateTask, Revision, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
 import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch, TaskStatus } from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { Audit } from "./Audit.ts"
@@ -46,6 +47,12 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
     ) => Effect.Effect<Task, Invalid | DuplicateTask | TooManyTasks | StoreUnavailable>
     readonly list: (actor: Actor, filter: TaskFilter, page: PageRequest) => Effect.Effect<Page<Task>, StoreUnavailable>
     readonly get: (actor: Actor, id: string) => Effect.Effect<Task, TaskNotFound | StoreUnavailable>
+    /** The definitions that a task had, the newest first, at most 200 older than version `before` (null: the newest). */
+    readonly versions: (
+      actor: Actor,
+      id: string,
+      before: number | null
+    ) => Effect.Effect<ReadonlyArray<Revision>, TaskNotFound | StoreUnavailable>
     /**
      * Changes the fields that are given. Where the schedule is touched, what the old one owes is decided first, then the
      * cursor is the first occurrence of the new one. `version` is what `If-Match` asks for.
@@ -198,6 +205,15 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
 
         get: Effect.fn("Tasks.get")(rows.one, storeErrors),
 
+        versions: Effect.fn("Tasks.versions")(function* (actor, id, before) {
+          yield* rows.one(actor, id)
+          return yield* sql`
+            SELECT version, definition, changed_by, created_at FROM task_revision
+            WHERE task_id = ${id} AND version < ${before ?? 2_147_483_647} ORDER BY version DESC LIMIT 200`.pipe(
+            Effect.flatMap(decodeRevisions)
+          )
+        }, storeErrors),
+
         patch: Effect.fn("Tasks.patch")(function* (actor, id, patch, version) {
           const task = yield* Effect.gen(function* () {
             const locked = yield* rows.locked(actor, id)
@@ -245,6 +261,9 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
   )
 }
 
+const decodeRevisions = Schema.decodeUnknown(
+  Schema.Array(Schema.Struct({ ...Revision.fields, created_at: Model.DateTimeFromDate }))
+)
 const definitionFields = Struct.keys(Task.jsonUpdate.fields)
 const encodeTask = Schema.encodeSync(Task.json)
 

@@ -4,6 +4,7 @@ import * as Server from "../http/Server.ts"
 import * as Welcome from "../http/Welcome.ts"
 import { Agents } from "../layers/Agents.ts"
 import { Audit } from "../layers/Audit.ts"
+import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
 import { EmbeddedDb } from "../layers/EmbeddedDb.ts"
@@ -18,6 +19,7 @@ import { MasterKey } from "../layers/MasterKey.ts"
 import * as Migrations from "../layers/Migrations.ts"
 import { Pipeline } from "../layers/Pipeline.ts"
 import { Plans } from "../layers/Plans.ts"
+import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Runs } from "../layers/Runs.ts"
@@ -31,8 +33,16 @@ import { Worker } from "../layers/Worker.ts"
 const Main = Layer.mergeAll(Welcome.layer, Scheduler.loop, Worker.loop, EventStream.loop, Queue.loop).pipe(
   Layer.provide(Server.layer),
   Layer.provide(Listen.api("127.0.0.1")),
-  Layer.provide([Tasks.layer, TaskStates.layer, Runs.layer, Events.layer, Health.layer, Queue.layer]),
-  Layer.provide([Scheduler.layer, Worker.layer, EventStream.layer]),
+  Layer.provide([
+    Tasks.layer,
+    TaskStates.layer,
+    Runs.layer,
+    Events.layer,
+    Occurrences.layer,
+    Health.layer,
+    Queue.layer
+  ]),
+  Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer]),
   Layer.provide([Pipeline.layer, Plans.layer, Lease.layer, Agents.layer, Heartbeats.layer, History.layer]),
   Layer.provide([Tools.layer, Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layerGenerated]),
   Layer.provide(History.layerPrepared),

@@ -4,6 +4,7 @@ import * as Listen from "../http/Listen.ts"
 import * as Server from "../http/Server.ts"
 import { Agents } from "../layers/Agents.ts"
 import { Audit } from "../layers/Audit.ts"
+import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
 import { Events } from "../layers/Events.ts"
@@ -14,6 +15,7 @@ import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
 import * as Migrations from "../layers/Migrations.ts"
+import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Runs } from "../layers/Runs.ts"
@@ -28,6 +30,8 @@ const Main = Layer.mergeAll(HttpServer.withLogAddress(Server.layer), EventStream
     TaskStates.layer,
     Runs.layer,
     Events.layer,
+    Occurrences.layer,
+    Backfills.layer,
     Health.layer,
     Queue.layer,
     EventStream.layer

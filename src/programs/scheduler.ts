@@ -1,5 +1,7 @@
 import { Layer } from "effect"
 import * as Listen from "../http/Listen.ts"
+import { Audit } from "../layers/Audit.ts"
+import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
 import { EventStream } from "../layers/EventStream.ts"
@@ -15,8 +17,8 @@ import { Scheduler } from "../layers/Scheduler.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
 const Main = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop, Listen.ops(8081)).pipe(
-  Layer.provide([Scheduler.layer, EventStream.layer, History.layer, Health.layer, Queue.layer]),
-  Layer.provide([Lease.layer, Heartbeats.layer, Wakeups.layer, Redis.layer]),
+  Layer.provide([Scheduler.layer, Backfills.layer, EventStream.layer, History.layer, Health.layer, Queue.layer]),
+  Layer.provide([Lease.layer, Audit.layer, Heartbeats.layer, Wakeups.layer, Redis.layer]),
   Layer.provide(Migrations.layerAwaited),
   Layer.provide(Clock.layer),
   Layer.provide(Db.layerNamed("ordinaut-scheduler"))

@@ -1,6 +1,7 @@
 import { ConfigProvider, Effect, Layer, TestClock } from "effect"
 import { Agents } from "../../src/layers/Agents.ts"
 import { Audit } from "../../src/layers/Audit.ts"
+import { Backfills } from "../../src/layers/Backfills.ts"
 import { Draining } from "../../src/layers/Draining.ts"
 import { Events } from "../../src/layers/Events.ts"
 import { EventStream } from "../../src/layers/EventStream.ts"
@@ -9,6 +10,7 @@ import { Heartbeats } from "../../src/layers/Heartbeats.ts"
 import { History } from "../../src/layers/History.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { MasterKey } from "../../src/layers/MasterKey.ts"
+import { Occurrences } from "../../src/layers/Occurrences.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
 import { Plans } from "../../src/layers/Plans.ts"
 import { Queue } from "../../src/layers/Queue.ts"
@@ -43,8 +45,21 @@ const ready = Layer.effectDiscard(
  * `more` are settings.
  */
 export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
-  Layer.mergeAll(ready, Scheduler.layer, Worker.layer, Tasks.layer, TaskStates.layer, Runs.layer, Events.layer, Health.layer).pipe(
-    Layer.provideMerge(Layer.mergeAll(Pipeline.layer, Plans.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)),
+  Layer.mergeAll(
+    ready,
+    Scheduler.layer,
+    Occurrences.layer,
+    Backfills.layer,
+    Worker.layer,
+    Tasks.layer,
+    TaskStates.layer,
+    Runs.layer,
+    Events.layer,
+    Health.layer
+  ).pipe(
+    Layer.provideMerge(
+      Layer.mergeAll(Pipeline.layer, Plans.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)
+    ),
     Layer.provideMerge(Layer.mergeAll(Lease.layer, Heartbeats.layer, Tools.layer)),
     Layer.provideMerge(Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer)),
     Layer.provideMerge(TestDb),

@@ -56,7 +56,7 @@ export const tickAfter = (millis: number) =>
 /** Turns of the worker until nothing is left to do: what is leased runs to its end and is settled. */
 export const work = Effect.gen(function* () {
   const worker = yield* Worker
-  for (let idle = 0; idle < 3; ) {
+  for (let idle = 0; idle < 3;) {
     const moved = yield* worker.turn
     idle = moved === 0 && (yield* worker.running) === 0 ? idle + 1 : 0
     yield* Effect.yieldNow()
