@@ -125,6 +125,8 @@ CREATE TABLE due_work (
   due_at              timestamptz(3) NOT NULL,
   run_at              timestamptz(3) NOT NULL,
   priority            smallint NOT NULL,
+  -- The priority less what waiting has gained it: what leases are ordered by.
+  rank                smallint NOT NULL,
   lease_no            integer NOT NULL DEFAULT 0,
   attempt             integer NOT NULL DEFAULT 1,
   locked_by           uuid,
@@ -151,11 +153,12 @@ CREATE TABLE due_work (
   UNIQUE (task_id, key)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05);
-CREATE INDEX due_work_ready ON due_work (priority, due_at, id) WHERE state = 'ready';
+CREATE INDEX due_work_ready ON due_work (rank, due_at, id) WHERE state = 'ready' AND crashes < 2;
+CREATE INDEX due_work_suspect ON due_work (rank, due_at, id) WHERE state = 'ready' AND crashes >= 2;
 CREATE INDEX due_work_later ON due_work (run_at) WHERE state = 'later';
 CREATE INDEX due_work_leased ON due_work (locked_until) WHERE state = 'leased';
 CREATE INDEX due_work_parked ON due_work (expires_at) WHERE state = 'parked';
-CREATE INDEX due_work_blocked ON due_work (namespace, concurrency_key, priority, due_at, id) WHERE state = 'blocked';
+CREATE INDEX due_work_blocked ON due_work (namespace, concurrency_key, rank, due_at, id) WHERE state = 'blocked';
 CREATE INDEX due_work_agent ON due_work (agent_id, id);
 CREATE INDEX due_work_backfill ON due_work (backfill_id) WHERE backfill_id IS NOT NULL;
 

@@ -60,10 +60,14 @@ const LocalTime = Schema.NullOr(
     Schema.annotations({ message: () => "is a local wall time such as 2026-01-31T09:00:00, without an offset" })
   )
 )
-const Labels = Schema.Record({
-  key: Schema.NonEmptyString.pipe(Schema.maxLength(100)),
-  value: Schema.String.pipe(Schema.maxLength(200))
-}).pipe(Schema.filter((labels) => Object.keys(labels).length <= 20 || "has more than 20 labels"))
+const Labels = Schema.Record({ key: Schema.String, value: Schema.String.pipe(Schema.maxLength(200)) }).pipe(
+  Schema.filter((labels) => {
+    const names = Object.keys(labels)
+    const wrong = names.find((name) => name === "" || name.length > 100)
+    if (wrong !== undefined) return { path: [wrong], message: "the name of a label has 1 to 100 characters" }
+    return names.length <= 20 || "has more than 20 labels"
+  })
+)
 
 /** The last finished or skipped run of a task. */
 export const LastRun = Schema.Struct({ id: Schema.String, state: Schema.String, finished_at: Instant })

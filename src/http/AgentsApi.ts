@@ -17,7 +17,7 @@ import {
 } from "../domain/Agent.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { AgentsAdmin, AgentsRead } from "./Auth.ts"
-import { optionalBody, paging, query } from "./Requests.ts"
+import { paging, query } from "./Requests.ts"
 
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of an agent" }))
 const keyId = HttpApiSchema.param("keyId", Schema.String.annotations({ description: "id of a key" }))
@@ -69,7 +69,7 @@ export class AgentsApi extends HttpApiGroup.make("agents")
   )
   .add(
     HttpApiEndpoint.post("issueKey")`/agents/${id}/keys`
-      .setPayload(optionalBody(KeyCreate))
+      .setPayload(KeyCreate)
       .addSuccess(KeyIssued, { status: 201 })
       .addError(Forbidden)
       .addError(AgentNotFound)

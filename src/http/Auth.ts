@@ -1,5 +1,6 @@
 import * as HttpApiMiddleware from "@effect/platform/HttpApiMiddleware"
 import * as HttpApiSecurity from "@effect/platform/HttpApiSecurity"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import { Context, Effect, Layer, Redacted, Schema } from "effect"
 import { allows, Forbidden, Unauthorized } from "../domain/Agent.ts"
 import type { Actor, Permission } from "../domain/Agent.ts"
@@ -30,8 +31,10 @@ export class SystemRead extends HttpApiMiddleware.Tag<SystemRead>()("system:read
 const check = (permission: Permission) =>
   Effect.map(Agents, (agents) => ({
     bearer: Effect.fnUntraced(function* (token: Redacted.Redacted) {
+      const { headers } = yield* HttpServerRequest.HttpServerRequest
       const key = Redacted.value(token)
-      if (key === "") {
+      // The platform cuts off the first seven characters, whatever scheme they name.
+      if (key === "" || !/^Bearer /i.test(headers["authorization"] ?? "")) {
         Metrics.authFailures.add(1, { reason: "absent" })
         return yield* new Unauthorized()
       }

@@ -1,18 +1,16 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
-import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import { Effect } from "effect"
 import { Events } from "../layers/Events.ts"
 import { Api } from "./Api.ts"
 import { CurrentAgent } from "./Auth.ts"
-import { pageRequest } from "./Requests.ts"
+import { pageRequest, traceparent } from "./Requests.ts"
 
 export const EventsHandlers = HttpApiBuilder.group(Api, "events", (handlers) =>
   Effect.map(Events, (events) =>
     handlers
       .handle("publish", ({ payload }) =>
         Effect.gen(function* () {
-          const { headers } = yield* HttpServerRequest.HttpServerRequest
-          return yield* events.publish(yield* CurrentAgent, payload, headers["traceparent"] ?? null)
+          return yield* events.publish(yield* CurrentAgent, payload, yield* traceparent)
         })
       )
       .handle("list", ({ urlParams: { cursor, limit, topic } }) =>

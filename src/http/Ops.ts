@@ -3,6 +3,7 @@ import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { Effect, Option, Redacted } from "effect"
+import { Unauthorized } from "../domain/Agent.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
 import { Health } from "../layers/Health.ts"
 import type { HealthState } from "../layers/Health.ts"
@@ -41,7 +42,7 @@ export const metrics = Effect.map(Settings.metricsToken, (token) =>
     const { headers } = yield* HttpServerRequest.HttpServerRequest
     const given = (headers["authorization"] ?? "").replace(/^Bearer /i, "")
     if (Option.isSome(token) && !timingSafeEqual(digest(given), digest(Redacted.value(token.value)))) {
-      return HttpServerResponse.empty({ status: 401, headers: { "www-authenticate": "Bearer" } })
+      return yield* new Unauthorized()
     }
     return HttpServerResponse.text(yield* Effect.promise(Prometheus.text), { contentType: Prometheus.contentType })
   })
@@ -55,6 +56,9 @@ export const app = Effect.gen(function* () {
     HttpRouter.get("/health/ready", readiness(health)),
     HttpRouter.get("/health/live", HttpServerResponse.unsafeJson({ state: "healthy" })),
     HttpRouter.get("/metrics", yield* metrics),
-    Effect.catchTag("RouteNotFound", () => HttpServerResponse.empty({ status: 404 }))
+    Effect.catchTags({
+      RouteNotFound: () => HttpServerResponse.empty({ status: 404 }),
+      Unauthorized: () => HttpServerResponse.empty({ status: 401, headers: { "www-authenticate": "Bearer" } })
+    })
   )
 })

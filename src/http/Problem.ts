@@ -9,6 +9,7 @@ import type { RunFinished, RunNotFound } from "../domain/Run.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type * as Task from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
+import { fieldErrors } from "./FieldErrors.ts"
 import type { BadRequest } from "./Requests.ts"
 
 /** What is wrong with one value; `path` is a JSON Pointer into the body, or `query.<name>`. */
@@ -70,7 +71,9 @@ const invalid = (errors: Description["errors"] & object, code = "validation_fail
   status: 422,
   code,
   detail:
-    errors.length === 1 ? `${errors[0]?.path} ${errors[0]?.message}`.trim() : `${errors.length} values are invalid`,
+    errors.length === 1
+      ? `${errors[0]?.path || "the body"}: ${errors[0]?.message}`
+      : `${errors.length} values are invalid`,
   errors
 })
 
@@ -149,12 +152,7 @@ const descriptions: Descriptions = {
   TooManyTasks: ({ max_tasks }) =>
     invalid([{ path: "", message: `the agent may have ${max_tasks} active tasks` }], "too_many_tasks"),
   HttpApiDecodeError: ({ issues }, method) =>
-    invalid(
-      issues.map(({ message, path }) => ({
-        path: method === "GET" || method === "DELETE" ? `query.${path.map(String).join(".")}` : pointer(path),
-        message
-      }))
-    ),
+    invalid(fieldErrors(issues, method === "GET" || method === "HEAD" || method === "DELETE" ? "query" : "body")),
   BadRequest: ({ code, detail, errors, headers, status }) => ({
     status,
     code,
@@ -169,9 +167,6 @@ const descriptions: Descriptions = {
     headers: { "retry-after": String(retry_after) }
   })
 }
-
-const pointer = (path: ReadonlyArray<PropertyKey>) =>
-  path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("")
 
 const titles: Readonly<Record<number, string>> = {
   400: "Bad Request",

@@ -1,10 +1,13 @@
+import * as Headers from "@effect/platform/Headers"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import { Effect, Schema } from "effect"
 import { isId } from "../domain/Id.ts"
 import { storable } from "../domain/Json.ts"
+import type { Problem } from "../domain/Json.ts"
 import type { PageRequest } from "../domain/Page.ts"
 import { InvalidField } from "../domain/Task.ts"
+import { keyProblem } from "./JsonText.ts"
 
 /** A request that never reached a handler: unreadable, too large, of the wrong type, or for no route. */
 export class BadRequest extends Schema.TaggedError<BadRequest>()(
@@ -29,62 +32,91 @@ const notJson = () =>
   new BadRequest({
     status: 415,
     code: "unsupported_media_type",
-    detail: "a body is JSON: Content-Type: application/json"
+    detail: "a body is JSON, not compressed: Content-Type: application/json"
   })
 
+const json = /^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i
+
+const unreadable = (code: string, detail: string) => new BadRequest({ status: 400, code, detail })
+
+const invalid = (problem: Problem) =>
+  new BadRequest({
+    status: 422,
+    code: "validation_failed",
+    detail: `${problem.path || "the body"}: ${problem.message}`,
+    errors: [problem]
+  })
+
+/** A body that is left out is an empty object, so that the bodies which have no required field are optional. */
 const readJson = (request: HttpServerRequest.HttpServerRequest) =>
   Effect.gen(function* () {
-    const text = yield* request.text.pipe(
+    const bytes = yield* request.arrayBuffer.pipe(
       Effect.mapError(({ cause }) =>
         cause instanceof Error && cause.message.includes("maxBytes")
           ? tooLarge()
-          : new BadRequest({ status: 400, code: "unreadable_body", detail: "the body could not be read to its end" })
+          : unreadable("unreadable_body", "the body could not be read to its end")
       )
     )
-    if (text === "") return null
-    if (!/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(request.headers["content-type"] ?? ""))
-      return yield* notJson()
+    if (bytes.byteLength === 0) return {}
+    if (!json.test(request.headers["content-type"] ?? "")) return yield* notJson()
+    const text = yield* Effect.try({
+      try: () => new TextDecoder("utf-8", { fatal: true }).decode(bytes),
+      catch: () => unreadable("invalid_json", "the body is no JSON: it is not encoded as UTF-8")
+    })
     const value = yield* Effect.try({
       try: (): unknown => JSON.parse(text),
       catch: (cause) =>
-        new BadRequest({
-          status: 400,
-          code: "invalid_json",
-          detail: `the body is no JSON: ${cause instanceof Error ? cause.message : ""}`
-        })
+        unreadable("invalid_json", `the body is no JSON: ${cause instanceof Error ? cause.message : ""}`)
     })
-    const problem = storable(value)
-    if (problem !== undefined) {
-      return yield* new BadRequest({
-        status: 422,
-        code: "validation_failed",
-        detail: `${problem.path} ${problem.message}`,
-        errors: [problem]
-      })
-    }
-    return value
+    const problem = storable(value) ?? keyProblem(text)
+    return problem === undefined ? value : yield* invalid(problem)
   })
 
-/** The request with its body read our way: JSON or nothing, of a bounded size, holding only what the database can store. */
+/**
+ * The request with its body read our way: JSON or nothing, of a bounded size, holding only what the database can store. The
+ * media type is judged there alone: the platform would read others than `application/json` by itself, past all that.
+ */
 export const guarded = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest =>
-  Object.create(request, { json: { get: () => readJson(request) } })
+  Object.create(request, {
+    json: { get: () => readJson(request) },
+    headers: { get: () => Headers.set(request.headers, "content-type", "application/json") }
+  })
 
-/** Whether a request says beforehand that its body is too large, or bears one that is no JSON. */
+const unstorable = /%00/
+
+/** What can be told to be wrong before a handler looks: a body too large, compressed or no JSON, or a text that no store takes. */
 export const refusal = (request: HttpServerRequest.HttpServerRequest): BadRequest | undefined => {
+  if (unstorable.test(request.url)) {
+    const [path = "", query = ""] = request.url.split("?")
+    if (unstorable.test(path)) {
+      return new BadRequest({ status: 404, code: "route_not_found", detail: "no path bears the character U+0000" })
+    }
+    const name =
+      query
+        .split("&")
+        .find((part) => unstorable.test(part))
+        ?.split("=")[0] ?? ""
+    return invalid({ path: `query.${name}`, message: "the character U+0000 cannot be stored, and so not be found" })
+  }
   if (Number(request.headers["content-length"] ?? 0) > maxBody) return tooLarge()
-  const type = request.headers["content-type"]
   const hasBody =
     request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0
-  return hasBody && type !== undefined && !/json/i.test(type) ? notJson() : undefined
+  if (!hasBody) return undefined
+  if ((request.headers["content-encoding"] ?? "identity") !== "identity") return notJson()
+  const type = request.headers["content-type"]
+  return type !== undefined && !json.test(type) ? notJson() : undefined
 }
 
-/** A body that may be left out altogether. */
-export const optionalBody = <A, I>(schema: Schema.Schema<A, I>): Schema.Schema<A, I | null> =>
-  Schema.transform(Schema.NullOr(Schema.encodedSchema(schema)), schema, {
-    strict: false,
-    decode: (body) => body ?? {},
-    encode: (body) => body
-  }).annotations({ jsonSchema: {} })
+/** The W3C trace context of a request; null without one, and for one that is malformed, which its specification passes over. */
+export const traceparent: Effect.Effect<string | null, never, HttpServerRequest.HttpServerRequest> = Effect.map(
+  HttpServerRequest.HttpServerRequest,
+  ({ headers }) => {
+    const text = headers["traceparent"] ?? ""
+    return /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-|$)/.test(text)
+      ? text.slice(0, 55)
+      : null
+  }
+)
 
 const Limit = Schema.NumberFromString.pipe(Schema.int(), Schema.between(1, 200)).annotations({
   jsonSchema: { type: "integer", minimum: 1, maximum: 200, default: 50 }

@@ -23,6 +23,7 @@ import { TasksHandlers } from "./TasksHandlers.ts"
 /** Every route as (method, template, what matches it). */
 const routes: ReadonlyArray<readonly [string, string, RegExp]> = (() => {
   const found: Array<readonly [string, string, RegExp]> = []
+  for (const path of ["/openapi.json", "/docs"]) found.push(["GET", path, new RegExp(`^${path}/?$`)])
   HttpApi.reflect(Api, {
     onGroup: () => undefined,
     onEndpoint: ({ endpoint }) => {
@@ -37,17 +38,20 @@ const pathOf = (url: string) => url.split("?")[0] ?? url
 
 /** The template of a request's route, for the metrics; `other` for those that have none. */
 const routeOf = (method: string, path: string): string =>
-  routes.find(([known, , matches]) => known === method && matches.test(path))?.[1] ?? "other"
+  routes.find(([known, , matches]) => known === (method === "HEAD" ? "GET" : method) && matches.test(path))?.[1] ??
+  "other"
 
 const notFound = (method: string, path: string): BadRequest => {
-  const allowed = routes.filter(([, , matches]) => matches.test(path)).map(([known]) => known)
-  return allowed.length === 0
+  const known = routes.filter(([, , matches]) => matches.test(path)).map(([method]) => method)
+  const allowed = [...new Set(known.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method])))]
+  // A path that the router refused although the method is right bears an id that is too long, or no text.
+  return allowed.length === 0 || allowed.includes(method)
     ? new BadRequest({ status: 404, code: "route_not_found", detail: `there is no ${method} ${path}` })
     : new BadRequest({
         status: 405,
         code: "method_not_allowed",
         detail: `${path} takes ${allowed.join(", ")}`,
-        headers: { allow: [...new Set(allowed)].join(", ") }
+        headers: { allow: allowed.join(", ") }
       })
 }
 

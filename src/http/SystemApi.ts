@@ -1,7 +1,9 @@
 import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
 import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
+import { Unauthorized } from "../domain/Agent.ts"
 import { Instant } from "../domain/Instant.ts"
 import { SystemRead } from "./Auth.ts"
 
@@ -47,7 +49,12 @@ export class SystemApi extends HttpApiGroup.make("system")
   )
   .add(
     HttpApiEndpoint.get("metrics", "/metrics")
-      .addSuccess(Schema.String.annotations({ description: "Prometheus text format 0.0.4" }))
+      .addSuccess(
+        Schema.String.pipe(HttpApiSchema.withEncoding({ kind: "Text", contentType: "text/plain" })).annotations({
+          description: "Prometheus text format 0.0.4"
+        })
+      )
+      .addError(Unauthorized)
       .annotate(OpenApi.Summary, "Metrics of this process")
   )
   .add(

@@ -29,7 +29,7 @@ import {
 } from "../domain/Task.ts"
 import { InvalidSchedule } from "../domain/Timeline.ts"
 import { TasksRead, TasksRun, TasksWrite } from "./Auth.ts"
-import { BadRequest, optionalBody, paging, query } from "./Requests.ts"
+import { BadRequest, paging, query } from "./Requests.ts"
 
 const TaskJson = Task.json.annotations({ identifier: "Task" })
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of a task" }))
@@ -174,7 +174,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("runNow")`/tasks/${id}/run_now`
-      .setPayload(optionalBody(RunNow))
+      .setPayload(RunNow)
       .addSuccess(Schema.Struct({ run_id: Schema.String }), { status: 202 })
       .addError(TaskNotFound)
       .addError(TaskCanceled)
@@ -197,7 +197,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("pause")`/tasks/${id}/pause`
-      .setPayload(optionalBody(Reason))
+      .setPayload(Reason)
       .addSuccess(TaskJson)
       .addError(TaskNotFound)
       .addError(TaskCanceled)
@@ -208,7 +208,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("resume")`/tasks/${id}/resume`
-      .setPayload(optionalBody(Resume))
+      .setPayload(Resume)
       .addSuccess(TaskJson)
       .addError(TaskNotFound)
       .addError(TaskCanceled)
@@ -219,7 +219,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("cancel")`/tasks/${id}/cancel`
-      .setPayload(optionalBody(Reason))
+      .setPayload(Reason)
       .addSuccess(TaskJson)
       .addError(TaskNotFound)
       .addError(VersionMismatch)

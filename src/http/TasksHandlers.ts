@@ -1,5 +1,4 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
-import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { DateTime, Effect, Schema } from "effect"
 import { Task } from "../domain/Task.ts"
@@ -9,7 +8,7 @@ import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
 import { Api } from "./Api.ts"
 import { CurrentAgent } from "./Auth.ts"
-import { ifMatch, pageRequest } from "./Requests.ts"
+import { ifMatch, pageRequest, traceparent } from "./Requests.ts"
 
 const encode = Schema.encode(Task.json)
 
@@ -91,13 +90,7 @@ export const TasksHandlers = HttpApiBuilder.group(Api, "tasks", (handlers) =>
       )
       .handle("runNow", ({ path, payload }) =>
         Effect.gen(function* () {
-          const { headers } = yield* HttpServerRequest.HttpServerRequest
-          const run_id = yield* states.runNow(
-            yield* CurrentAgent,
-            path.id,
-            payload.params ?? null,
-            headers["traceparent"] ?? null
-          )
+          const run_id = yield* states.runNow(yield* CurrentAgent, path.id, payload.params ?? null, yield* traceparent)
           return { run_id }
         })
       )

@@ -9,7 +9,7 @@ export const endedRow = (
   end: { readonly state: string; readonly at: Date; readonly reason?: string }
 ) => sql`
   ${end.state}::text AS end_state, NULL::jsonb AS error, ${end.at}::timestamptz AS finished_at, NULL::jsonb AS last_attempt,
-  ${end.reason ?? null}::text AS skip_reason`
+  ${end.reason ?? null}::text AS skip_reason, 0 AS last_crash`
 
 /**
  * The CTEs that write ended runs to history: their live steps, attempts and those of `given` move to `run_step`, the run to
@@ -43,7 +43,7 @@ export const archive = (sql: SqlClient.SqlClient) => sql`
           'finished_at', m.finished_at, 'error', m.error) ORDER BY m.item)
         FROM moved m WHERE m.run_id = e.id AND m.kind = 'attempt'), '[]')
         || CASE WHEN e.last_attempt IS NULL THEN '[]' ELSE jsonb_build_array(e.last_attempt) END,
-      e.lease_no, e.crashes, e.started_at, e.finished_at, e.error,
+      e.lease_no, e.crashes + e.last_crash, e.started_at, e.finished_at, e.error,
       EXISTS (SELECT FROM told_steps s WHERE s.run_id = e.id AND s.simulated), e.parent_run_id, e.retry_of, e.event_id,
       e.backfill_id, e.skip_reason, split_part(e.traceparent, '-', 2), e.created_at
     FROM ended e),

@@ -1,7 +1,8 @@
+import * as Reactivity from "@effect/experimental/Reactivity"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
-import { Duration, Effect, Layer, Option, ParseResult, Redacted } from "effect"
+import { Context, Duration, Effect, Layer, Option, ParseResult, Redacted } from "effect"
 import Pg from "pg"
 import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import * as Retries from "./Retries.ts"
@@ -69,6 +70,9 @@ const acquire = (url: Redacted.Redacted, max: number, applicationName: string) =
     (made) => Effect.promise(() => made.end()).pipe(Effect.interruptible, Effect.timeoutOption("2 seconds"))
   )
 
+/** A connection that does nothing but renew leases. */
+export class Renewals extends Context.Tag("ordinaut/Renewals")<Renewals, SqlClient.SqlClient>() {}
+
 const reachable = SqlClient.SqlClient.pipe(
   Effect.flatMap((sql) => sql`SELECT 1`),
   Effect.tapError((error) =>
@@ -86,7 +90,10 @@ export const layerNamed = (name: string) =>
       const url = yield* Settings.databaseUrl
       const max = yield* Settings.databaseConnections
       const client = PgClient.layerFromPool({ acquire: acquire(url, max, name) })
-      return Layer.effectDiscard(reachable).pipe(Layer.provideMerge(client))
+      const renewals = Layer.scoped(Renewals, PgClient.fromPool({ acquire: acquire(url, 1, `${name}-renewals`) }))
+      return Layer.effectDiscard(reachable).pipe(
+        Layer.provideMerge(Layer.merge(client, Layer.provide(renewals, Reactivity.layer)))
+      )
     })
   )
 

@@ -19,13 +19,13 @@ export const enqueueStatement = (sql: SqlClient.SqlClient) => (work: ReadonlyArr
       ON CONFLICT (task_id, key) DO NOTHING RETURNING run_id),
     queued AS (
       INSERT INTO due_work (id, task_id, key, agent_id, namespace, task_version, trigger, state, scheduled_for, due_at, run_at,
-        priority, deadline_at, start_by, concurrency_key, serial, snoozed, event_id, backfill_id, hops, traceparent, created_at)
+        priority, rank, deadline_at, start_by, concurrency_key, serial, snoozed, event_id, backfill_id, hops, traceparent, created_at)
       SELECT g.id, g.task_id, g.key, g.agent_id, g.namespace, g.task_version, g.trigger,
         CASE WHEN g.due_at > ${now} THEN 'later'
           WHEN g.serial AND (EXISTS (SELECT FROM due_work o WHERE o.task_id = g.task_id AND o.backfill_id IS NULL)
             OR EXISTS (SELECT FROM given p WHERE p.task_id = g.task_id AND p.id < g.id)) THEN 'blocked'
           ELSE 'ready' END,
-        g.scheduled_for, g.due_at, g.due_at, g.priority, g.deadline_at, g.start_by, g.concurrency_key, g.serial,
+        g.scheduled_for, g.due_at, g.due_at, g.priority, g.priority, g.deadline_at, g.start_by, g.concurrency_key, g.serial,
         g.trigger = 'schedule' AND g.due_at > ${now}, g.event_id, g.backfill_id,
         g.hops, g.traceparent, ${now}
       FROM given g

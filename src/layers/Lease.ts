@@ -4,9 +4,10 @@ import { DueWork } from "../domain/DueWork.ts"
 import type { Held, NewWork, Renewed, Settlement, TurnResult } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { archive, endedRow } from "./Archive.ts"
-import { storeErrors } from "./Db.ts"
+import { Renewals, storeErrors } from "./Db.ts"
 import { enqueueStatement } from "./Enqueue.ts"
 import * as Metrics from "./Metrics.ts"
+import { rescueStatement } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
 import { turnStatement } from "./Turn.ts"
 
@@ -16,17 +17,27 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
   {
     /** Queues runs; one whose occurrence was decided before is left out. Joins the caller's transaction. Answers the ids queued. */
     readonly enqueue: (work: ReadonlyArray<NewWork>) => Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
-    /** In one transaction: settles the finished, frees and hands on their slots, leases up to `capacity` others. */
+    /**
+     * In one transaction: settles the finished, frees and hands on their slots, leases up to `capacity` others. Suspects,
+     * which were there at two crashes, are leased only when asked for, and then nothing else.
+     */
     readonly turn: (
       worker: string,
       settled: ReadonlyArray<Settlement>,
-      capacity: number
+      capacity: number,
+      suspects?: boolean
     ) => Effect.Effect<TurnResult, StoreUnavailable>
     /** Moves the end of the leases to now + the lease's length; a lease that is not answered is lost. */
     readonly renew: (
       worker: string,
       held: ReadonlyArray<Held>
     ) => Effect.Effect<ReadonlyArray<Renewed>, StoreUnavailable>
+    /** Takes back the leases that nobody renewed in time. Answers how many. */
+    readonly rescue: Effect.Effect<number, StoreUnavailable>
+    /** Whether a suspect waits. */
+    readonly suspects: Effect.Effect<boolean, StoreUnavailable>
+    /** Lets waiting runs gain on the others: one priority for every ten minutes. Answers how many gained. */
+    readonly age: Effect.Effect<number, StoreUnavailable>
     /** Readies what is due from `later`, and what waits for a slot that is free. Answers how many it readied. */
     readonly promote: Effect.Effect<number, StoreUnavailable>
     /**
@@ -54,7 +65,10 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
     Effect.gen(function* () {
       const leaseFor = yield* Settings.leaseFor
       const sql = yield* SqlClient.SqlClient
+      // Of its own connection: no queue of other statements keeps a renewal waiting.
+      const renewals = yield* Renewals
       const turn = turnStatement(sql)
+      const rescue = rescueStatement(sql, leaseFor)
       const enqueue = enqueueStatement(sql)
       const archived = archive(sql)
       const now = Effect.map(DateTime.now, DateTime.toDateUtc)
@@ -67,10 +81,10 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           return work.length === 0 ? [] : yield* enqueue(work, yield* now)
         }, storeErrors),
 
-        turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity) {
+        turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false) {
           const at = yield* now
           const started = performance.now()
-          const rows = yield* turn({ worker, settled, capacity, now: at, until: until(at) }).pipe(
+          const rows = yield* turn({ worker, settled, capacity, suspects, now: at, until: until(at) }).pipe(
             Effect.flatMap(decodeTurn)
           )
           const done = new Set(rows.flatMap((row) => (row.work === null ? [row.id] : [])))
@@ -80,20 +94,48 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           Metrics.turnRows.add(settled.length + leased.length, {})
           count(
             settled.filter(({ work }) => done.has(work.id)),
-            lost.length,
-            rows.filter(({ rescued }) => rescued).length
+            lost.length
           )
           return { leased, lost }
         }, storeErrors),
 
         renew: Effect.fn("Lease.renew")(function* (worker, held) {
           const at = yield* now
-          return yield* sql<Renewed>`
+          return yield* renewals<Renewed>`
               UPDATE due_work AS d SET locked_until = ${until(at)}
               FROM unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ lease_no }) => lease_no)}::integer[]) AS h (id, lease_no)
               WHERE d.id = h.id AND d.lease_no = h.lease_no AND d.state = 'leased' AND d.locked_by = ${worker}
               RETURNING d.id, d.lease_no, d.cancel_requested_at IS NOT NULL AS cancel_requested`
         }, storeErrors),
+
+        rescue: Effect.gen(function* () {
+          const rows = yield* rescue(yield* now)
+          if (rows.length === 0) return 0
+          Metrics.leases.add(rows.length, { end: "rescued" })
+          const poisoned = rows.filter((row) => row.poisoned).map(({ id }) => id)
+          yield* Effect.logWarning("Leases that nobody renewed were taken back.").pipe(
+            Effect.annotateLogs({ runs: rows.length, ...(poisoned.length === 0 ? {} : { poisoned }) })
+          )
+          return rows.length
+        }).pipe(Effect.withSpan("Lease.rescue"), storeErrors),
+
+        suspects: Effect.gen(function* () {
+          const [row] = yield* sql<{ waits: boolean }>`
+            SELECT EXISTS (SELECT FROM due_work WHERE state = 'ready' AND crashes >= 2) AS waits`
+          return row?.waits === true
+        }).pipe(Effect.withSpan("Lease.suspects"), storeErrors),
+
+        age: Effect.gen(function* () {
+          const at = yield* now
+          const gained = yield* sql`
+            UPDATE due_work SET rank = greatest(1, priority - floor(extract(epoch FROM ${at}::timestamptz - due_at) / 600)::integer)
+            WHERE id = ANY (ARRAY(
+              SELECT id FROM due_work WHERE state IN ('ready', 'blocked') AND rank > 1
+                AND due_at <= ${at}::timestamptz - (priority - rank + 1) * interval '10 minutes'
+              LIMIT 10000 FOR UPDATE SKIP LOCKED))
+            RETURNING id`
+          return gained.length
+        }).pipe(Effect.withSpan("Lease.age"), storeErrors),
 
         promote: Effect.gen(function* () {
           const at = yield* now
@@ -109,7 +151,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
                 SELECT w.id FROM due_work w LEFT JOIN concurrency c ON c.namespace = w.namespace AND c.key = w.concurrency_key
                 WHERE w.state = 'blocked' AND (w.concurrency_key IS NULL OR c.in_use < c."limit")
                   AND NOT (w.serial AND ${hasElder("w")})
-                ORDER BY w.priority, w.due_at, w.id LIMIT 1000 FOR UPDATE OF w SKIP LOCKED))
+                ORDER BY w.rank, w.due_at, w.id LIMIT 1000 FOR UPDATE OF w SKIP LOCKED))
               RETURNING id`
           return due.length + unblocked.length
         }).pipe(Effect.withSpan("Lease.promote"), storeErrors),
@@ -169,16 +211,15 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
 }
 
 /** A row of a turn: a lease with its work, or the id of a settled row. */
-const TurnRow = Schema.Struct({ id: Schema.String, rescued: Schema.Boolean, work: Schema.NullOr(DueWork) })
+const TurnRow = Schema.Struct({ id: Schema.String, work: Schema.NullOr(DueWork) })
 const decodeTurnRows = Schema.decodeUnknown(Schema.Array(TurnRow))
 
 /** The columns of a leased row become its `work`. */
-const decodeTurn = (
-  rows: ReadonlyArray<{ readonly id: string; readonly rescued: boolean; readonly leased: boolean }>
-) => decodeTurnRows(rows.map(({ leased, ...row }) => ({ id: row.id, rescued: row.rescued, work: leased ? row : null })))
+const decodeTurn = (rows: ReadonlyArray<{ readonly id: string; readonly leased: boolean }>) =>
+  decodeTurnRows(rows.map(({ leased, ...row }) => ({ id: row.id, work: leased ? row : null })))
 
-const count = (settled: ReadonlyArray<Settlement>, lost: number, rescued: number) => {
-  const ends = { settled: 0, retried: 0, released: 0, lost, rescued }
+const count = (settled: ReadonlyArray<Settlement>, lost: number) => {
+  const ends = { settled: 0, retried: 0, released: 0, lost }
   for (const settlement of settled) {
     if (settlement.outcome !== "ended") {
       ends[settlement.outcome]++

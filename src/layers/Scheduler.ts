@@ -150,6 +150,7 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
       const backfills = yield* Backfills
       const heartbeats = yield* Heartbeats
       const history = yield* History
+      const lease = yield* Lease
       const draining = yield* Draining
       const id = yield* Ids.next
       const startedAt = yield* Clock.currentTimeMillis
@@ -169,6 +170,8 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
         heartbeats.beat({ id, program: "scheduler", startedAt, lastPassAt, running: 0, concurrency: 1 })
       )
       yield* draining.supervised(beat.pipe(Effect.repeat(Schedule.spaced(beatEvery)), Effect.retry(Retries.loop)))
+      const upkeep = Effect.all([lease.rescue, lease.age], { discard: true })
+      yield* draining.supervised(upkeep.pipe(Effect.repeat(Schedule.spaced("5 seconds")), Effect.retry(Retries.loop)))
       yield* draining.supervised(
         history.keep.pipe(Effect.repeat(Schedule.spaced("1 hour")), Effect.retry(Retries.loop))
       )

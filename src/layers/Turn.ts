@@ -7,6 +7,8 @@ interface TurnInput {
   readonly worker: string
   readonly settled: ReadonlyArray<Settlement>
   readonly capacity: number
+  /** Whether to lease runs that a crash makes suspects, or the others. */
+  readonly suspects: boolean
   readonly now: Date
   readonly until: Date
 }
@@ -18,11 +20,11 @@ interface TurnInput {
  */
 export const turnStatement = (sql: SqlClient.SqlClient) => {
   const archived = archive(sql)
-  return ({ capacity, now, settled, until, worker }: TurnInput) => {
+  return ({ capacity, now, settled, suspects, until, worker }: TurnInput) => {
     const ids = settled.map(({ work }) => work.id)
     const settlements = JSON.stringify(settled.map((settlement) => settlementRow(settlement, worker)))
     const steps = JSON.stringify(settled.flatMap((one) => one.steps.map((step) => stepRow(one.work.id, step))))
-    return sql<{ id: string; leased: boolean; rescued: boolean }>`
+    return sql<{ id: string; leased: boolean }>`
       WITH input AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(${settlements}::jsonb) AS i (id uuid, lease_no integer, outcome text, end_state text,
           error jsonb, run_at timestamptz(3), finished_at timestamptz(3), last_attempt jsonb, skip_reason text)),
@@ -33,7 +35,7 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
       ended AS (
         DELETE FROM due_work d USING input i
         WHERE d.id = ANY (${ids}::uuid[]) AND d.id = i.id AND d.lease_no = i.lease_no AND d.state = 'leased' AND i.outcome = 'ended'
-        RETURNING d.*, i.end_state, i.error, i.finished_at, i.last_attempt, i.skip_reason),
+        RETURNING d.*, i.end_state, i.error, i.finished_at, i.last_attempt, i.skip_reason, 0 AS last_crash),
       ${archived},
       continued AS (
         UPDATE due_work d SET
@@ -64,11 +66,9 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         FROM (SELECT namespace, concurrency_key FROM ended UNION ALL SELECT namespace, concurrency_key FROM continued) AS gone
         WHERE concurrency_key IS NOT NULL GROUP BY 1, 2),
       candidates AS MATERIALIZED (
-        SELECT id, namespace, concurrency_key AS key, priority, due_at FROM due_work
-        WHERE state = 'ready' ORDER BY priority, due_at, id LIMIT ${capacity} FOR UPDATE SKIP LOCKED),
-      expired AS MATERIALIZED (
-        SELECT id FROM due_work WHERE state = 'leased' AND locked_until < ${now} AND NOT (id = ANY (${ids}::uuid[]))
-        ORDER BY locked_until LIMIT ${capacity} FOR UPDATE SKIP LOCKED),
+        SELECT id, namespace, concurrency_key AS key, rank, due_at FROM due_work
+        WHERE state = 'ready' AND ${suspects ? sql`crashes >= 2` : sql`crashes < 2`}
+        ORDER BY rank, due_at, id LIMIT ${capacity} FOR UPDATE SKIP LOCKED),
       slots AS MATERIALIZED (
         SELECT c.namespace, c.key, c."limit", c.in_use FROM concurrency c
         WHERE (c.namespace, c.key) IN (
@@ -76,18 +76,14 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         ORDER BY c.namespace, c.key FOR UPDATE),
       ranked AS (
         SELECT c.id, c.key IS NULL OR s.key IS NULL
-          OR row_number() OVER (PARTITION BY c.namespace, c.key ORDER BY c.priority, c.due_at, c.id)
+          OR row_number() OVER (PARTITION BY c.namespace, c.key ORDER BY c.rank, c.due_at, c.id)
             <= s."limit" - s.in_use + coalesce(f.n, 0) AS fits
         FROM candidates c LEFT JOIN slots s ON s.namespace = c.namespace AND s.key = c.key
           LEFT JOIN freed f ON f.namespace = c.namespace AND f.key = c.key),
-      chosen AS (
-        SELECT id, rescued FROM (
-          SELECT id, true AS rescued, 0 AS turn FROM expired UNION ALL SELECT id, false, 1 FROM ranked WHERE fits) AS all_of_them
-        ORDER BY turn LIMIT ${capacity}),
       leased AS (
         UPDATE due_work d SET state = 'leased', lease_no = d.lease_no + 1, locked_by = ${worker}, locked_until = ${until},
           started_at = coalesce(d.started_at, ${now}), attempt_started_at = coalesce(d.attempt_started_at, ${now})
-        WHERE d.id = ANY (ARRAY(SELECT id FROM chosen))
+        WHERE d.id = ANY (ARRAY(SELECT id FROM ranked WHERE fits))
         RETURNING d.*),
       blocked AS (
         UPDATE due_work SET state = 'blocked' WHERE id = ANY (ARRAY(SELECT id FROM ranked WHERE NOT fits))),
@@ -95,10 +91,9 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
           SELECT b.id FROM freed f CROSS JOIN LATERAL (
             SELECT id FROM due_work w WHERE w.state = 'blocked' AND NOT w.serial AND w.namespace = f.namespace AND w.concurrency_key = f.key
-            ORDER BY w.priority, w.due_at, w.id LIMIT f.n FOR UPDATE SKIP LOCKED) AS b))),
+            ORDER BY w.rank, w.due_at, w.id LIMIT f.n FOR UPDATE SKIP LOCKED) AS b))),
       taken AS (
-        SELECT l.namespace, l.concurrency_key AS key, count(*) AS n FROM leased l JOIN chosen c ON c.id = l.id
-        WHERE l.concurrency_key IS NOT NULL AND NOT c.rescued GROUP BY 1, 2),
+        SELECT namespace, concurrency_key AS key, count(*) AS n FROM leased WHERE concurrency_key IS NOT NULL GROUP BY 1, 2),
       accounted AS (
         UPDATE concurrency c SET in_use = c.in_use + coalesce(t.n, 0) - coalesce(f.n, 0)
         FROM slots s LEFT JOIN taken t ON t.namespace = s.namespace AND t.key = s.key
@@ -110,9 +105,9 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
           'namespace', l.namespace, 'agent_id', l.agent_id, 'at', ${now}::timestamptz,
           'payload', jsonb_build_object('run_id', l.id, 'task_id', l.task_id, 'state', 'running', 'error', NULL))), ${now}
         FROM leased l WHERE l.lease_no = 1 HAVING count(*) > 0)
-      SELECT true AS leased, c.rescued, l.* FROM leased l JOIN chosen c ON c.id = l.id
+      SELECT true AS leased, l.* FROM leased l
       UNION ALL
-      SELECT false, false, (jsonb_populate_record(NULL::due_work, jsonb_build_object('id', gone.id))).*
+      SELECT false, (jsonb_populate_record(NULL::due_work, jsonb_build_object('id', gone.id))).*
       FROM (SELECT id FROM ended UNION ALL SELECT id FROM continued) AS gone`
   }
 }

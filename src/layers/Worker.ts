@@ -20,6 +20,7 @@ import { endOf, execute, withoutStart } from "./Execution.ts"
 import type { Interruption } from "./Execution.ts"
 import { beatEvery, Heartbeats } from "./Heartbeats.ts"
 import * as Ids from "./Ids.ts"
+import { makeIsolation } from "./Isolation.ts"
 import { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
 import { Pipeline } from "./Pipeline.ts"
@@ -55,6 +56,8 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
     readonly turn: Effect.Effect<number, StoreUnavailable>
     /** Renews all leases; interrupts what was lost or is to be canceled. */
     readonly renew: Effect.Effect<void, StoreUnavailable>
+    /** Takes back leases that nobody renewed, and makes room for a suspect that waits. */
+    readonly rescue: Effect.Effect<void, StoreUnavailable>
     /** Waits until there may be something to do. */
     readonly idle: Effect.Effect<void>
     /** Interrupts what runs no lease any more, by the monotonic clock alone. */
@@ -83,6 +86,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       let unsettled: ReadonlyArray<Settlement> = []
       let lastTurnAt: number | null = null
       let draining = false
+      const isolation = makeIsolation()
 
       const heldUntil = () => performance.now() + Duration.toMillis(leaseFor) - Duration.toMillis(fenceMargin)
 
@@ -125,10 +129,12 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         // What a failed turn could not settle goes first into the next one.
         const more = yield* settlements.takeUpTo(mostSettled - unsettled.length)
         unsettled = [...unsettled, ...more]
-        const capacity = draining ? 0 : Math.max(0, concurrency - running.size)
+        const alone = isolation.begins(running.size, performance.now())
+        const capacity = draining ? 0 : alone ? 1 : isolation.isOpen() ? Math.max(0, concurrency - running.size) : 0
         if (unsettled.length === 0 && capacity === 0) return 0
         const settled = unsettled
-        const { leased, lost } = yield* lease.turn(id, settled, capacity)
+        const { leased, lost } = yield* lease.turn(id, settled, capacity, alone)
+        if (alone) isolation.began(leased.length > 0, performance.now())
         unsettled = []
         lastTurnAt = yield* Clock.currentTimeMillis
         if (lost.length > 0) {
@@ -187,6 +193,14 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         turn,
         renew,
         drain,
+        rescue: Effect.gen(function* () {
+          if ((yield* lease.rescue) > 0) yield* wakeups.signal("work")
+          const now = performance.now()
+          if (isolation.asks(now) && (yield* lease.suspects)) {
+            isolation.close(now)
+            yield* wakeups.signal("work")
+          }
+        }),
         idle: Effect.flatMap(Random.next, (unit) => wakeups.wait("work", Duration.times(pollEvery, 0.75 + unit / 2))),
         fence: Effect.suspend(() =>
           Effect.forEach(
@@ -229,6 +243,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         draining.supervised(pass.pipe(Effect.repeat(Schedule.spaced(pause)), Effect.retry(Retries.loop)))
       yield* draining.supervised(turns.pipe(Effect.retry(Retries.loop)))
       yield* every(worker.renew, Duration.times(leaseFor, 1 / 3))
+      yield* every(worker.rescue, "1 second")
       yield* every(worker.fence, "500 millis")
       yield* every(beat, beatEvery)
     })

@@ -34,13 +34,13 @@ export const freshDatabase: Effect.Effect<string, never, Scope.Scope> = Effect.a
 )
 
 /** The product's own `Db.layer` on the database of `url`. */
-export const dbAt = (url: string): Layer.Layer<PgClient | SqlClient> =>
+export const dbAt = (url: string): Layer.Layer<PgClient | SqlClient | Db.Renewals> =>
   Layer.fresh(Db.layer).pipe(
     Layer.provide(Layer.setConfigProvider(ConfigProvider.fromMap(new Map([["DATABASE_URL", url]])))),
     Layer.orDie
   )
 
 /** The product's own `Db.layer` on a fresh database: each place that builds this layer gets a database of its own. */
-export const TestDb: Layer.Layer<PgClient | SqlClient> = Layer.unwrapScoped(
+export const TestDb: Layer.Layer<PgClient | SqlClient | Db.Renewals> = Layer.unwrapScoped(
   Effect.map(freshDatabase, (url) => dbAt(url))
 ).pipe(Layer.fresh)

@@ -1,0 +1,57 @@
+import type * as SqlClient from "@effect/sql/SqlClient"
+import { Duration } from "effect"
+import { archive } from "./Archive.ts"
+
+/** A run that took its worker process down this often is ended as `poison`. */
+const mostCrashes = 3
+
+const poison = {
+  code: "poison",
+  message: `the worker process died ${mostCrashes} times while it ran this`,
+  step_id: null,
+  retryable: false
+}
+
+/**
+ * One statement that ends leases which nobody renewed in time: their rows are ready again, with the attempt they had, and their
+ * slots are free. It counts as a crash only where the worker process fell silent while the database answered others; a poisoned
+ * run ends as failed. Answers the rows, `poisoned` or not.
+ */
+export const rescueStatement = (sql: SqlClient.SqlClient, leaseFor: Duration.Duration) => {
+  const archived = archive(sql)
+  const millis = Duration.toMillis(leaseFor)
+  return (now: Date) => sql<{ id: string; poisoned: boolean }>`
+    WITH given AS (SELECT * FROM live_step WHERE false),
+    expired AS MATERIALIZED (
+      SELECT id, locked_by, locked_until, crashes FROM due_work WHERE state = 'leased' AND locked_until < ${now}
+      ORDER BY locked_until LIMIT 1000 FOR UPDATE SKIP LOCKED),
+    judged AS MATERIALIZED (
+      SELECT e.id, e.crashes + CASE WHEN
+          NOT EXISTS (SELECT FROM worker_heartbeat h WHERE h.id = e.locked_by AND h.last_seen > ${new Date(now.getTime() - (millis * 2) / 3)})
+          AND EXISTS (SELECT FROM worker_heartbeat h WHERE h.id <> e.locked_by
+            AND h.last_seen > e.locked_until - ${millis} * interval '1 millisecond')
+        THEN 1 ELSE 0 END AS crashes
+      FROM expired e),
+    ended AS (
+      DELETE FROM due_work d USING judged j WHERE d.id = j.id AND j.crashes >= ${mostCrashes}
+      RETURNING d.*, 'failed'::text AS end_state, ${JSON.stringify(poison)}::jsonb AS error, ${now}::timestamptz AS finished_at,
+        jsonb_build_object('attempt', d.attempt, 'worker_id', d.locked_by, 'started_at', d.attempt_started_at,
+          'finished_at', ${now}::timestamptz, 'error', ${JSON.stringify(poison)}::jsonb) AS last_attempt,
+        NULL::text AS skip_reason, 1 AS last_crash),
+    ${archived},
+    readied AS (
+      UPDATE due_work d SET state = 'ready', crashes = j.crashes, locked_by = NULL, locked_until = NULL
+      FROM judged j WHERE d.id = j.id AND j.crashes < ${mostCrashes}
+      RETURNING d.id, d.namespace, d.concurrency_key),
+    freed AS (
+      SELECT namespace, concurrency_key AS key, count(*) AS n
+      FROM (SELECT namespace, concurrency_key FROM ended UNION ALL SELECT namespace, concurrency_key FROM readied) AS gone
+      WHERE concurrency_key IS NOT NULL GROUP BY 1, 2),
+    slots AS MATERIALIZED (
+      SELECT c.namespace, c.key FROM concurrency c WHERE (c.namespace, c.key) IN (SELECT namespace, key FROM freed)
+      ORDER BY c.namespace, c.key FOR UPDATE),
+    accounted AS (
+      UPDATE concurrency c SET in_use = c.in_use - f.n FROM slots s JOIN freed f ON f.namespace = s.namespace AND f.key = s.key
+      WHERE c.namespace = s.namespace AND c.key = s.key)
+    SELECT id, true AS poisoned FROM ended UNION ALL SELECT id, false FROM readied`
+}
