@@ -22,7 +22,7 @@ import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Tools } from "../../src/layers/Tools.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
 import { Worker } from "../../src/layers/Worker.ts"
-import { TestDb } from "./TestDb.ts"
+import { dbAt, freshDatabase } from "./TestDb.ts"
 
 /** The instant at which the tests' clock stands at first: a Monday. */
 export const start = Date.UTC(2026, 2, 2, 9, 0, 0)
@@ -62,7 +62,8 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     ),
     Layer.provideMerge(Layer.mergeAll(Lease.layer, Heartbeats.layer, Tools.layer)),
     Layer.provideMerge(Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer)),
-    Layer.provideMerge(TestDb),
+    // Not `TestDb`, which is a database of its own wherever it is mentioned: all services share this one.
+    Layer.provideMerge(Layer.unwrapScoped(Effect.map(freshDatabase, (url) => dbAt(url)))),
     Layer.provide(settings(more)),
     Layer.orDie
   )

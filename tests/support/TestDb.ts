@@ -33,11 +33,18 @@ export const freshDatabase: Effect.Effect<string, never, Scope.Scope> = Effect.a
   })
 )
 
-/** The product's own `Db.layer` on the database of `url`. */
+/** The product's own `Db.layer` on the database of `url`; other settings stay as they are. */
 export const dbAt = (url: string): Layer.Layer<PgClient | SqlClient | Db.Renewals> =>
-  Layer.fresh(Db.layer).pipe(
-    Layer.provide(Layer.setConfigProvider(ConfigProvider.fromMap(new Map([["DATABASE_URL", url]])))),
-    Layer.orDie
+  Layer.unwrapEffect(
+    Effect.configProviderWith((rest) => {
+      const here = ConfigProvider.fromMap(new Map([["DATABASE_URL", url]]))
+      return Effect.succeed(
+        Layer.fresh(Db.layer).pipe(
+          Layer.provide(Layer.setConfigProvider(ConfigProvider.orElse(here, () => rest))),
+          Layer.orDie
+        )
+      )
+    })
   )
 
 /** The product's own `Db.layer` on a fresh database: each place that builds this layer gets a database of its own. */

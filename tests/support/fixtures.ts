@@ -7,12 +7,13 @@ import { Agents } from "../../src/layers/Agents.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Worker } from "../../src/layers/Worker.ts"
 
-/** The first admin, with its key. */
+const adminKey = ApiKey.fromRandom(randomBytes(41))
+
+/** The first admin of a database, made when it is first asked for, with its key. */
 export const admin = Effect.gen(function* () {
   const agents = yield* Agents
-  const key = ApiKey.fromRandom(randomBytes(41))
-  yield* agents.ensureAdmin(key)
-  return { actor: yield* agents.authenticate(key.text), key: key.text }
+  yield* agents.ensureAdmin(adminKey)
+  return { actor: yield* agents.authenticate(adminKey.text), key: adminKey.text }
 })
 
 /** Another agent, without a key. */
