@@ -282,6 +282,7 @@ END $$;
 
 -- Slots in use are the leased rows with the key; the row lock makes the count exact.
 CREATE TABLE concurrency (
+  id        bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
   namespace text NOT NULL,
   key       text NOT NULL,
   "limit"   integer NOT NULL,

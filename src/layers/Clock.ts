@@ -4,6 +4,8 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Metrics from "./Metrics.ts"
 
 const sampleEvery = Duration.seconds(10)
+/** Samples at start, of which the tightest counts: a busy process sees some answers late. */
+const firstSamples = 5
 
 /** The database's time as one sample saw it: `offset` is to be added to the monotonic clock; milliseconds. */
 interface Sample {
@@ -22,6 +24,12 @@ const sample = (sql: SqlClient.SqlClient): Effect.Effect<Sample, SqlError> =>
     return { offset: (row?.millis ?? 0) - (before + after) / 2, error: (after - before) / 2 }
   })
 
+/** The truth is somewhere within the error of a sample: an offset inside stays, one outside moves to the nearer edge. */
+const corrected = (offset: number, by: Sample): Sample => ({
+  offset: Math.min(Math.max(offset, by.offset - by.error), by.offset + by.error),
+  error: by.error
+})
+
 /**
  * Effect's clock on the database's time, so that every host decides by the same clock and no host's own clock matters.
  * Between samples it runs with the process's monotonic clock; it never steps back.
@@ -29,7 +37,8 @@ const sample = (sql: SqlClient.SqlClient): Effect.Effect<Sample, SqlError> =>
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const host = yield* Effect.clock
-  let current = yield* sample(sql)
+  const first = yield* Effect.all(Array.from({ length: firstSamples }, () => sample(sql)))
+  let current = first.reduce((best, taken) => (taken.error < best.error ? taken : best))
   let last = 0
   const now = () => {
     last = Math.max(last, monotonic() + current.offset)
@@ -45,7 +54,7 @@ const make = Effect.gen(function* () {
   }
   const refresh = sample(sql).pipe(
     Effect.tap((taken) => {
-      current = taken
+      current = corrected(current.offset, taken)
       Metrics.clockError.add(taken.error / 1000, {})
     })
   )

@@ -5,16 +5,29 @@ import { settings } from "./Settings.ts"
 import * as Telemetry from "./Telemetry.ts"
 import { version } from "./Version.ts"
 
-/** One sentence for each variable that is missing or wrong. */
-const sentences = (error: ConfigError.ConfigError): ReadonlyArray<string> =>
-  ConfigError.reduceWithContext(error, undefined, {
+interface Complaint {
+  readonly missing: boolean
+  readonly sentence: string
+}
+
+const complaints = (error: ConfigError.ConfigError): ReadonlyArray<Complaint> => {
+  const wrong = (path: ReadonlyArray<string>, message: string) => [{ missing: false, sentence: named(path, message) }]
+  return ConfigError.reduceWithContext<undefined, ReadonlyArray<Complaint>>(error, undefined, {
     andCase: (_, left, right) => [...left, ...right],
     orCase: (_, left, right) => [...left, ...right],
-    invalidDataCase: (_, path, message) => [named(path, message)],
-    missingDataCase: (_, path) => [named(path, "is missing")],
-    sourceUnavailableCase: (_, path, message) => [named(path, message)],
-    unsupportedCase: (_, path, message) => [named(path, message)]
+    invalidDataCase: (_, path, message) => wrong(path, message),
+    missingDataCase: (_, path) => [{ missing: true, sentence: named(path, "is missing") }],
+    sourceUnavailableCase: (_, path, message) => wrong(path, message),
+    unsupportedCase: (_, path, message) => wrong(path, message)
   })
+}
+
+/** One sentence for each variable that is wrong. That others are missing is no fault then: one source lacks what another has. */
+const sentences = (error: ConfigError.ConfigError): ReadonlyArray<string> => {
+  const all = complaints(error)
+  const wrong = all.filter(({ missing }) => !missing)
+  return [...new Set((wrong.length > 0 ? wrong : all).map(({ sentence }) => sentence))]
+}
 
 const named = (path: ReadonlyArray<string>, message: string): string => {
   const name = path.join("_")

@@ -145,15 +145,25 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
                 SELECT id FROM due_work WHERE state = 'later' AND run_at <= ${at} AND NOT held
                 ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
               RETURNING id`
-          // A slot freed while a row was being blocked wakes nobody; this finds such rows.
+          // A slot freed while a row was being blocked wakes nobody; this finds such rows, as many as there are free slots.
           const unblocked = yield* sql`
               UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
-                SELECT w.id FROM due_work w LEFT JOIN concurrency c ON c.namespace = w.namespace AND c.key = w.concurrency_key
-                WHERE w.state = 'blocked' AND (w.concurrency_key IS NULL OR c.in_use < c."limit")
-                  AND NOT (w.serial AND ${hasElder("w")})
-                ORDER BY w.rank, w.due_at, w.id LIMIT 1000 FOR UPDATE OF w SKIP LOCKED))
+                SELECT w.id FROM (
+                  SELECT DISTINCT namespace, concurrency_key AS key FROM due_work
+                  WHERE state = 'blocked' AND concurrency_key IS NOT NULL) AS k
+                CROSS JOIN LATERAL (
+                  SELECT "limit" - in_use AS free FROM concurrency WHERE namespace = k.namespace AND key = k.key AND in_use < "limit" LIMIT 1) AS c
+                CROSS JOIN LATERAL (
+                  SELECT id FROM due_work b WHERE b.state = 'blocked' AND b.namespace = k.namespace AND b.concurrency_key = k.key
+                    AND NOT (b.serial AND ${hasElder("b")})
+                  ORDER BY b.rank, b.due_at, b.id LIMIT c.free FOR UPDATE SKIP LOCKED) AS w))
               RETURNING id`
-          return due.length + unblocked.length
+          const freed = yield* sql`
+              UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
+                SELECT w.id FROM due_work w WHERE w.state = 'blocked' AND w.serial AND w.concurrency_key IS NULL AND NOT ${hasElder("w")}
+                ORDER BY w.rank, w.due_at, w.id LIMIT 1000 FOR UPDATE SKIP LOCKED))
+              RETURNING id`
+          return due.length + unblocked.length + freed.length
         }).pipe(Effect.withSpan("Lease.promote"), storeErrors),
 
         cancel: Effect.fn("Lease.cancel")(function* (ids) {

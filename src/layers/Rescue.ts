@@ -33,7 +33,8 @@ export const rescueStatement = (sql: SqlClient.SqlClient, leaseFor: Duration.Dur
         THEN 1 ELSE 0 END AS crashes
       FROM expired e),
     ended AS (
-      DELETE FROM due_work d USING judged j WHERE d.id = j.id AND j.crashes >= ${mostCrashes}
+      DELETE FROM due_work d USING judged j
+      WHERE d.id = ANY (ARRAY(SELECT id FROM judged)) AND d.id = j.id AND j.crashes >= ${mostCrashes}
       RETURNING d.*, 'failed'::text AS end_state, ${JSON.stringify(poison)}::jsonb AS error, ${now}::timestamptz AS finished_at,
         jsonb_build_object('attempt', d.attempt, 'worker_id', d.locked_by, 'started_at', d.attempt_started_at,
           'finished_at', ${now}::timestamptz, 'error', ${JSON.stringify(poison)}::jsonb) AS last_attempt,
@@ -41,17 +42,16 @@ export const rescueStatement = (sql: SqlClient.SqlClient, leaseFor: Duration.Dur
     ${archived},
     readied AS (
       UPDATE due_work d SET state = 'ready', crashes = j.crashes, locked_by = NULL, locked_until = NULL
-      FROM judged j WHERE d.id = j.id AND j.crashes < ${mostCrashes}
+      FROM judged j WHERE d.id = ANY (ARRAY(SELECT id FROM judged)) AND d.id = j.id AND j.crashes < ${mostCrashes}
       RETURNING d.id, d.namespace, d.concurrency_key),
     freed AS (
       SELECT namespace, concurrency_key AS key, count(*) AS n
       FROM (SELECT namespace, concurrency_key FROM ended UNION ALL SELECT namespace, concurrency_key FROM readied) AS gone
       WHERE concurrency_key IS NOT NULL GROUP BY 1, 2),
     slots AS MATERIALIZED (
-      SELECT c.namespace, c.key FROM concurrency c WHERE (c.namespace, c.key) IN (SELECT namespace, key FROM freed)
-      ORDER BY c.namespace, c.key FOR UPDATE),
+      SELECT c.id, k.n FROM (SELECT namespace, key, n FROM freed ORDER BY 1, 2) AS k
+      CROSS JOIN LATERAL (SELECT id FROM concurrency WHERE namespace = k.namespace AND key = k.key FOR UPDATE) AS c),
     accounted AS (
-      UPDATE concurrency c SET in_use = c.in_use - f.n FROM slots s JOIN freed f ON f.namespace = s.namespace AND f.key = s.key
-      WHERE c.namespace = s.namespace AND c.key = s.key)
+      UPDATE concurrency c SET in_use = c.in_use - s.n FROM slots s WHERE c.id = ANY (ARRAY(SELECT id FROM slots)) AND c.id = s.id)
     SELECT id, true AS poisoned FROM ended UNION ALL SELECT id, false FROM readied`
 }

@@ -70,10 +70,10 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         WHERE state = 'ready' AND ${suspects ? sql`crashes >= 2` : sql`crashes < 2`}
         ORDER BY rank, due_at, id LIMIT ${capacity} FOR UPDATE SKIP LOCKED),
       slots AS MATERIALIZED (
-        SELECT c.namespace, c.key, c."limit", c.in_use FROM concurrency c
-        WHERE (c.namespace, c.key) IN (
-          SELECT namespace, key FROM candidates WHERE key IS NOT NULL UNION SELECT namespace, key FROM freed)
-        ORDER BY c.namespace, c.key FOR UPDATE),
+        SELECT c.id, k.namespace, k.key, c."limit", c.in_use FROM (
+          SELECT namespace, key FROM candidates WHERE key IS NOT NULL UNION SELECT namespace, key FROM freed ORDER BY 1, 2) AS k
+        CROSS JOIN LATERAL (
+          SELECT id, "limit", in_use FROM concurrency WHERE namespace = k.namespace AND key = k.key FOR UPDATE) AS c),
       ranked AS (
         SELECT c.id, c.key IS NULL OR s.key IS NULL
           OR row_number() OVER (PARTITION BY c.namespace, c.key ORDER BY c.rank, c.due_at, c.id)
@@ -98,7 +98,7 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         UPDATE concurrency c SET in_use = c.in_use + coalesce(t.n, 0) - coalesce(f.n, 0)
         FROM slots s LEFT JOIN taken t ON t.namespace = s.namespace AND t.key = s.key
           LEFT JOIN freed f ON f.namespace = s.namespace AND f.key = s.key
-        WHERE c.namespace = s.namespace AND c.key = s.key AND (t.n IS NOT NULL OR f.n IS NOT NULL)),
+        WHERE c.id = ANY (ARRAY(SELECT id FROM slots)) AND c.id = s.id AND (t.n IS NOT NULL OR f.n IS NOT NULL)),
       told AS (
         INSERT INTO outbox (size, entries, at)
         SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.running',

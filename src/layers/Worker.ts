@@ -152,7 +152,8 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         }
         if (settled.length > 0) yield* wakeups.signal("outbox")
         return settled.length + leased.length
-      })
+        // Interrupted in between, it would hold leases that nobody runs, renews or hands back.
+      }).pipe(Effect.uninterruptible)
 
       const renew = Effect.gen(function* () {
         const held = [...running.values()]
@@ -177,15 +178,21 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       const drain = Effect.gen(function* () {
         draining = true
         const left = Effect.sync(() => running.size > 0)
+        // A scope closes without being interrupted: only what is interruptible again ends with its time.
         yield* turn.pipe(
           Effect.ignore,
           Effect.zipRight(Effect.sleep("50 millis")),
           Effect.repeat({ while: () => left }),
+          Effect.interruptible,
           Effect.timeoutOption(grace)
         )
         yield* Effect.forEach([...running.values()], (run) => interrupt(run, "shutdown"), { discard: true })
-        yield* FiberSet.awaitEmpty(fibers).pipe(Effect.timeoutOption("1 second"))
-        yield* turn.pipe(Effect.retry(Retries.contention), Effect.ignore)
+        yield* FiberSet.awaitEmpty(fibers).pipe(Effect.interruptible, Effect.timeoutOption("1 second"))
+        yield* turn.pipe(
+          Effect.repeat({ while: (moved) => moved > 0 }),
+          Effect.retry(Retries.contention),
+          Effect.ignore
+        )
       })
 
       return Worker.of({
@@ -224,7 +231,6 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       const leaseFor = yield* Settings.leaseFor
       const concurrency = yield* Settings.workerConcurrency
       const startedAt = yield* Clock.currentTimeMillis
-      yield* Effect.addFinalizer(() => worker.drain.pipe(Effect.zipRight(heartbeats.leave(worker.id)), Effect.ignore))
       const turns = worker.turn.pipe(
         Effect.flatMap((moved) => (moved > 0 ? Effect.yieldNow() : worker.idle)),
         Effect.forever
@@ -241,11 +247,14 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       })
       const every = (pass: Effect.Effect<void, StoreUnavailable>, pause: Duration.DurationInput) =>
         draining.supervised(pass.pipe(Effect.repeat(Schedule.spaced(pause)), Effect.retry(Retries.loop)))
-      yield* draining.supervised(turns.pipe(Effect.retry(Retries.loop)))
-      yield* every(worker.renew, Duration.times(leaseFor, 1 / 3))
-      yield* every(worker.rescue, "1 second")
-      yield* every(worker.fence, "500 millis")
+      // What stands first ends last: leases are renewed and fenced until the drain is over.
+      yield* Effect.addFinalizer(() => Effect.ignore(heartbeats.leave(worker.id)))
       yield* every(beat, beatEvery)
+      yield* every(worker.renew, Duration.times(leaseFor, 1 / 3))
+      yield* every(worker.fence, "500 millis")
+      yield* Effect.addFinalizer(() => worker.drain)
+      yield* every(worker.rescue, "1 second")
+      yield* draining.supervised(turns.pipe(Effect.retry(Retries.loop)))
     })
   )
 }
