@@ -1,11 +1,12 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Clock, Duration, Effect, Layer, Schedule } from "effect"
+import { Clock, Duration, Effect, Layer } from "effect"
 import type { SqlError } from "@effect/sql/SqlError"
+import { reachable } from "./Db.ts"
 import * as Metrics from "./Metrics.ts"
 
 const sampleEvery = Duration.seconds(10)
-/** Samples at start, of which the tightest counts: a busy process sees some answers late. */
-const firstSamples = 5
+/** Until the first sample. */
+const tryEvery = Duration.seconds(1)
 
 /** The database's time as one sample saw it: `offset` is to be added to the monotonic clock; milliseconds. */
 interface Sample {
@@ -24,26 +25,28 @@ const sample = (sql: SqlClient.SqlClient): Effect.Effect<Sample, SqlError> =>
     return { offset: (row?.millis ?? 0) - (before + after) / 2, error: (after - before) / 2 }
   })
 
-/** The truth is somewhere within the error of a sample: an offset inside stays, one outside moves to the nearer edge. */
-const corrected = (offset: number, by: Sample): Sample => ({
-  offset: Math.min(Math.max(offset, by.offset - by.error), by.offset + by.error),
-  error: by.error
-})
-
 /**
  * Effect's clock on the database's time, so that every host decides by the same clock and no host's own clock matters.
- * Between samples it runs with the process's monotonic clock; it never steps back.
+ * Between samples it runs with the process's monotonic clock; from the first sample on it never steps back.
  */
 const make = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   const host = yield* Effect.clock
-  const first = yield* Effect.all(Array.from({ length: firstSamples }, () => sample(sql)))
-  let current = first.reduce((best, taken) => (taken.error < best.error ? taken : best))
+  let current: Sample = { offset: host.unsafeCurrentTimeMillis() - monotonic(), error: Infinity }
   let last = 0
   const now = () => {
     last = Math.max(last, monotonic() + current.offset)
     return last
   }
+  const refresh = Effect.tap(sample(sql), (taken) => {
+    if (current.error === Infinity) last = 0
+    current = taken
+    Metrics.clockError.add(taken.error / 1000, {})
+  })
+  yield* Effect.ignore(refresh)
+  // A sample that fails leaves the last one in force; the next may succeed.
+  const again = Effect.suspend(() => Effect.sleep(current.error === Infinity ? tryEvery : sampleEvery))
+  yield* Effect.forkScoped(Effect.forever(Effect.zipRight(again, Effect.ignore(refresh))))
   const clock: Clock.Clock = {
     [Clock.ClockTypeId]: Clock.ClockTypeId,
     unsafeCurrentTimeMillis: () => Math.floor(now()),
@@ -52,24 +55,16 @@ const make = Effect.gen(function* () {
     currentTimeNanos: Effect.sync(() => BigInt(Math.floor(now() * 1_000_000))),
     sleep: (duration) => host.sleep(duration)
   }
-  const refresh = sample(sql).pipe(
-    Effect.tap((taken) => {
-      current = corrected(current.offset, taken)
-      Metrics.clockError.add(taken.error / 1000, {})
-    })
-  )
-  Metrics.clockError.add(current.error / 1000, {})
-  // A sample that fails leaves the last one in force; the next may succeed.
-  yield* refresh.pipe(
-    Effect.ignore,
-    Effect.repeat(Schedule.spaced(sampleEvery)),
-    Effect.delay(sampleEvery),
-    Effect.forkScoped
-  )
   return clock
 })
 
-/** Sets the clock of everything that is built on top of it. */
-export const layer: Layer.Layer<never, SqlError, SqlClient.SqlClient> = Layer.unwrapScoped(
-  Effect.map(make, (clock) => Layer.setClock(clock))
+/** Sets the clock of everything that is built on top of it; until the database answers for the first time it is the host's. */
+export const layer = Layer.unwrapScoped(Effect.map(make, (clock) => Layer.setClock(clock)))
+
+/** As `layer`, but waits for the database: for whatever decides by the clock. */
+export const layerSynchronized = Layer.unwrapScoped(
+  Effect.zipRight(
+    reachable,
+    Effect.map(make, (clock) => Layer.setClock(clock))
+  )
 )

@@ -8,61 +8,69 @@ import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import * as Retries from "./Retries.ts"
 import * as Settings from "./Settings.ts"
 
-const statementTimeout = Duration.seconds(20)
+/** Limits of a connection: the server cancels a statement after the first, a socket that says nothing is given up after the second. */
+interface Patience {
+  readonly statement: Duration.Duration
+  readonly silence: Duration.Duration
+}
+
+const usual: Patience = { statement: Duration.seconds(10), silence: Duration.seconds(12) }
+/** A renewal that takes longer is worth nothing: the lease is over. */
+const brief: Patience = { statement: Duration.seconds(2), silence: Duration.seconds(3) }
+
 const connectTimeout = Duration.seconds(5)
-/** A query that has had no answer by then sits on a dead connection: the server would have canceled it long before. */
-const silence = Duration.seconds(30)
 
 /**
- * A client that destroys its socket when a query passes `silence`. The pool of `@effect/sql-pg` otherwise keeps a connection
- * that went half-open for ever.
+ * Clients that destroy their socket when a query has had no answer for `silence`: such a connection went half-open, and the pool
+ * of `@effect/sql-pg` would keep it for ever.
  */
-class HealingClient extends Pg.Client {
-  constructor(config?: string | Pg.ClientConfig) {
-    super(config)
-    // The overloads of `query` differ in their last argument alone; what they return and call back is passed on untouched.
-    const plain = this.query.bind(this) as (...args: ReadonlyArray<unknown>) => unknown
-    const guarded = (...args: ReadonlyArray<unknown>): unknown => {
-      const deadline = setTimeout(() => destroy(this), Duration.toMillis(silence))
-      deadline.unref()
-      const done = args.at(-1)
-      if (typeof done === "function") {
-        return plain(...args.slice(0, -1), (...answer: ReadonlyArray<unknown>) => {
-          clearTimeout(deadline)
-          done(...answer)
-        })
+const healing = (silence: Duration.Duration) =>
+  class extends Pg.Client {
+    constructor(config?: string | Pg.ClientConfig) {
+      super(config)
+      // The overloads of `query` differ in their last argument alone; what they return and call back is passed on untouched.
+      const plain = this.query.bind(this) as (...args: ReadonlyArray<unknown>) => unknown
+      const guarded = (...args: ReadonlyArray<unknown>): unknown => {
+        const deadline = setTimeout(() => destroy(this), Duration.toMillis(silence))
+        deadline.unref()
+        const done = args.at(-1)
+        if (typeof done === "function") {
+          return plain(...args.slice(0, -1), (...answer: ReadonlyArray<unknown>) => {
+            clearTimeout(deadline)
+            done(...answer)
+          })
+        }
+        const answer = plain(...args)
+        if (answer instanceof Promise) answer.finally(() => clearTimeout(deadline)).catch(() => undefined)
+        else clearTimeout(deadline)
+        return answer
       }
-      const answer = plain(...args)
-      if (answer instanceof Promise) answer.finally(() => clearTimeout(deadline)).catch(() => undefined)
-      else clearTimeout(deadline)
-      return answer
+      Object.defineProperty(this, "query", { value: guarded })
     }
-    Object.defineProperty(this, "query", { value: guarded })
   }
-}
 
 /** `pg` does not declare the socket that its clients have. */
 const destroy = (client: Pg.Client) =>
   (client as unknown as { connection: { stream: { destroy: () => void } } }).connection.stream.destroy()
 
-const pool = (url: Redacted.Redacted, max: number, applicationName: string) =>
+const pool = (url: Redacted.Redacted, max: number, applicationName: string, { silence, statement }: Patience) =>
   new Pg.Pool({
     connectionString: Redacted.value(url),
-    Client: HealingClient,
+    Client: healing(silence),
     max,
     application_name: applicationName,
     keepAlive: true,
     connectionTimeoutMillis: Duration.toMillis(connectTimeout),
-    statement_timeout: Duration.toMillis(statementTimeout),
-    lock_timeout: Duration.toMillis(Duration.seconds(10)),
+    statement_timeout: Duration.toMillis(statement),
+    lock_timeout: Duration.toMillis(Duration.times(statement, 0.8)),
     idle_in_transaction_session_timeout: Duration.toMillis(Duration.seconds(30)),
     options: "-c timezone=UTC"
   })
 
-const acquire = (url: Redacted.Redacted, max: number, applicationName: string) =>
+const acquire = (url: Redacted.Redacted, max: number, applicationName: string, patience: Patience) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const made = pool(url, max, applicationName)
+      const made = pool(url, max, applicationName, patience)
       // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
       made.on("error", () => undefined)
       return made
@@ -73,29 +81,32 @@ const acquire = (url: Redacted.Redacted, max: number, applicationName: string) =
 /** A connection that does nothing but renew leases. */
 export class Renewals extends Context.Tag("ordinaut/Renewals")<Renewals, SqlClient.SqlClient>() {}
 
-const reachable = SqlClient.SqlClient.pipe(
+/** The connections to `DATABASE_URL`, each made when it is needed. `name` shows in `pg_stat_activity`. */
+export const layerNamed = (name: string) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const url = yield* Settings.databaseUrl
+      const max = yield* Settings.databaseConnections
+      const client = PgClient.layerFromPool({ acquire: acquire(url, max, name, usual) })
+      const renewals = Layer.scoped(
+        Renewals,
+        PgClient.fromPool({ acquire: acquire(url, 1, `${name}-renewals`, brief) })
+      )
+      return Layer.merge(client, Layer.provide(renewals, Reactivity.layer))
+    })
+  )
+
+/** Waits for a database that is not there yet, saying so. */
+export const reachable = SqlClient.SqlClient.pipe(
   Effect.flatMap((sql) => sql`SELECT 1`),
   Effect.tapError((error) =>
     Effect.logWarning("The database cannot be reached; trying again.").pipe(
       Effect.annotateLogs({ reason: reasonOf(error) })
     )
   ),
-  Effect.retry(Retries.boot)
+  Effect.retry(Retries.boot),
+  Effect.asVoid
 )
-
-/** The connection pool on `DATABASE_URL`, waiting for a database that is not there yet. `name` shows in `pg_stat_activity`. */
-export const layerNamed = (name: string) =>
-  Layer.unwrapEffect(
-    Effect.gen(function* () {
-      const url = yield* Settings.databaseUrl
-      const max = yield* Settings.databaseConnections
-      const client = PgClient.layerFromPool({ acquire: acquire(url, max, name) })
-      const renewals = Layer.scoped(Renewals, PgClient.fromPool({ acquire: acquire(url, 1, `${name}-renewals`) }))
-      return Layer.effectDiscard(reachable).pipe(
-        Layer.provideMerge(Layer.merge(client, Layer.provide(renewals, Reactivity.layer)))
-      )
-    })
-  )
 
 /** `layerNamed` under the product's own name. */
 export const layer = layerNamed("ordinaut")
@@ -122,8 +133,11 @@ const reasonOf = (error: SqlError): string => {
   return [codeOf(error), typeof message === "string" ? message : ""].filter((part) => part !== "").join(": ")
 }
 
-/** Classes 08, 53, 57 and the states of a server that refuses, is full or went away (PostgreSQL manual, appendix A). */
-const outage = /^(08|53|57P|57014|55P03|25P03|3D000|28|E[A-Z]+$)/
+/**
+ * Classes 08, 53, 57 and the states of a server that refuses, is full, went away, or is not migrated yet (PostgreSQL manual,
+ * appendix A).
+ */
+const outage = /^(08|53|57P|57014|55P03|25P03|3D000|28|42P01|E[A-Z]+$)/
 
 const isOutage = (error: SqlError): boolean => {
   const code = codeOf(error)

@@ -1,4 +1,5 @@
 import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
 import { Context, DateTime, Duration, Effect, Layer } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { storeErrors } from "./Db.ts"
@@ -6,6 +7,9 @@ import * as Settings from "./Settings.ts"
 
 /** Partitions are made this many days ahead, so that a scheduler may be away for as long. */
 const daysAhead = 8
+
+/** Rows that one statement deletes, so that none runs into its time limit. */
+const atOnce = 10_000
 
 const isoDay = (millis: number) => new Date(millis).toISOString().slice(0, 10)
 
@@ -40,15 +44,25 @@ export class History extends Context.Tag("ordinaut/History")<
         for (const { name } of old) yield* sql`DROP TABLE IF EXISTS ${sql(name)}`
       })
 
+      const inBatches = (statement: Effect.Effect<ReadonlyArray<unknown>, SqlError>) =>
+        Effect.repeat(statement, { while: (gone) => gone.length === atOnce })
+
       return History.of({
         prepare,
         keep: Effect.gen(function* () {
           yield* prepare
           yield* dropOld
           const at = yield* now
-          yield* sql`DELETE FROM event WHERE at < ${before(at, eventDays)}`
-          yield* sql`DELETE FROM outbox WHERE at < ${before(at, eventDays)} AND first_number IS NOT NULL`
-          yield* sql`DELETE FROM occurrence WHERE created_at < ${before(at, Math.max(runDays, eventDays))}`
+          const longest = before(at, Math.max(runDays, eventDays))
+          yield* inBatches(sql`
+            DELETE FROM event WHERE id = ANY (ARRAY(SELECT id FROM event WHERE at < ${before(at, eventDays)} LIMIT ${atOnce})) RETURNING id`)
+          yield* inBatches(sql`
+            DELETE FROM outbox WHERE id = ANY (ARRAY(
+              SELECT id FROM outbox WHERE at < ${before(at, eventDays)} AND first_number IS NOT NULL ORDER BY id LIMIT ${atOnce}))
+            RETURNING id`)
+          yield* inBatches(sql`
+            DELETE FROM occurrence WHERE ctid = ANY (ARRAY(SELECT ctid FROM occurrence WHERE created_at < ${longest} LIMIT ${atOnce}))
+            RETURNING key`)
         }).pipe(storeErrors)
       })
     })

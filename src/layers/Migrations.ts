@@ -4,6 +4,7 @@ import { readdir, readFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { DateTime, Effect, Layer, Schema } from "effect"
+import { reachable } from "./Db.ts"
 import * as Retries from "./Retries.ts"
 
 /** The files of `migrations/` and the database do not belong together; `message` says what to do. */
@@ -121,16 +122,19 @@ export const layer = Layer.effectDiscard(
   )
 )
 
-/** Waits until somebody has migrated the database, saying so. */
+/** Waits for the database, and until somebody has migrated it, saying so. */
 export const awaited = pending.pipe(
-  Effect.filterOrFail(
+  Effect.filterOrElse(
     (lacking) => lacking === 0,
-    () => "behind" as const
+    () =>
+      Effect.zipRight(
+        Effect.logWarning("The database lacks migrations; waiting for `npm run migrate`."),
+        Effect.fail("behind" as const)
+      )
   ),
-  Effect.tapError(() => Effect.logWarning("The database lacks migrations; waiting for `npm run migrate`.")),
   Effect.retry(Retries.boot),
   Effect.asVoid
 )
 
 /** `awaited`, before anything that is built on top. */
-export const layerAwaited = Layer.effectDiscard(awaited)
+export const layerAwaited = Layer.effectDiscard(Effect.zipRight(reachable, awaited))

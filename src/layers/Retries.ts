@@ -6,10 +6,11 @@ export const boot = Schedule.exponential("250 millis").pipe(
   Schedule.jittered
 )
 
-/** Loops: 200 ms growing to one try every 10 s, for ever. A loop outlives any outage. */
+/** Loops: 200 ms growing to one try every 2 s, for ever, from the start again after a good minute. A loop outlives any outage. */
 export const loop = Schedule.exponential("200 millis").pipe(
-  Schedule.union(Schedule.spaced("10 seconds")),
-  Schedule.jittered
+  Schedule.union(Schedule.spaced("2 seconds")),
+  Schedule.jittered,
+  Schedule.resetAfter("1 minute")
 )
 
 /** A transaction that lost to another (deadlock, serialization failure): four more tries within half a second. */

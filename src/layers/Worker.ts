@@ -114,7 +114,9 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
               })
             ),
             Effect.exit,
-            Effect.asVoid
+            Effect.asVoid,
+            // It is forked where a turn must not be interrupted.
+            Effect.interruptible
           )
           const fiber = yield* FiberSet.run(fibers, execution)
           running.set(work.id, { work, fiber, heldUntil: heldUntil(), interruption: null })

@@ -47,7 +47,7 @@ const Main = Layer.mergeAll(Welcome.layer, Scheduler.loop, Worker.loop, EventStr
   Layer.provide([Tools.layer, Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layerGenerated]),
   Layer.provide(History.layerPrepared),
   Layer.provide(Migrations.layer),
-  Layer.provide(Clock.layer),
+  Layer.provide(Clock.layerSynchronized),
   Layer.provide(Db.layerNamed("ordinaut")),
   Layer.provide(EmbeddedDb.layerUnlessConfigured)
 )

@@ -23,22 +23,14 @@ import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
-const Main = Layer.mergeAll(HttpServer.withLogAddress(Server.layer), EventStream.loop, Queue.loop).pipe(
+const Loops = Layer.merge(EventStream.loop, Queue.loop).pipe(Layer.provide(Migrations.layerAwaited))
+
+const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
   Layer.provide(Listen.api("0.0.0.0")),
-  Layer.provide([
-    Tasks.layer,
-    TaskStates.layer,
-    Runs.layer,
-    Events.layer,
-    Occurrences.layer,
-    Backfills.layer,
-    Health.layer,
-    Queue.layer,
-    EventStream.layer
-  ]),
+  Layer.provide([Tasks.layer, TaskStates.layer, Backfills.layer, Occurrences.layer, Runs.layer, Events.layer]),
+  Layer.provide([Health.layer, Queue.layer, EventStream.layer]),
   Layer.provide([Lease.layer, Agents.layer, Heartbeats.layer]),
   Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),
-  Layer.provide(Migrations.layerAwaited),
   Layer.provide(Clock.layer),
   Layer.provide(Db.layerNamed("ordinaut-api"))
 )

@@ -16,7 +16,7 @@ const FirstAdminLayer = Layer.effectDiscard(FirstAdmin.fromSettings).pipe(
 
 const Main = Layer.mergeAll(FirstAdminLayer, History.layerPrepared).pipe(
   Layer.provide(Migrations.layer),
-  Layer.provide(Clock.layer),
+  Layer.provide(Clock.layerSynchronized),
   Layer.provide(Db.layerNamed("ordinaut-migrate"))
 )
 

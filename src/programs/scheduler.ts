@@ -16,11 +16,16 @@ import { Redis } from "../layers/Redis.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
-const Main = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop, Listen.ops(8081)).pipe(
-  Layer.provide([Scheduler.layer, Backfills.layer, EventStream.layer, History.layer, Health.layer, Queue.layer]),
-  Layer.provide([Lease.layer, Audit.layer, Heartbeats.layer, Wakeups.layer, Redis.layer]),
+const Loops = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop).pipe(
+  Layer.provide([Scheduler.layer, Backfills.layer, EventStream.layer, History.layer, Queue.layer]),
+  Layer.provide([Lease.layer, Audit.layer]),
   Layer.provide(Migrations.layerAwaited),
-  Layer.provide(Clock.layer),
+  Layer.provide(Clock.layerSynchronized)
+)
+
+const Main = Layer.merge(Loops, Listen.ops(8081)).pipe(
+  Layer.provide(Health.layer),
+  Layer.provide([Heartbeats.layer, Wakeups.layer, Redis.layer]),
   Layer.provide(Db.layerNamed("ordinaut-scheduler"))
 )
 

@@ -14,12 +14,17 @@ import { Tools } from "../layers/Tools.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 import { Worker } from "../layers/Worker.ts"
 
-const Main = Layer.mergeAll(Worker.loop, Listen.ops(8082)).pipe(
-  Layer.provide([Worker.layer, Health.layer]),
-  Layer.provide([Pipeline.layer, Plans.layer, Lease.layer, Heartbeats.layer]),
-  Layer.provide([Tools.layer, Wakeups.layer, Redis.layer]),
+const Loops = Worker.loop.pipe(
+  Layer.provide(Worker.layer),
+  Layer.provide([Pipeline.layer, Plans.layer, Lease.layer]),
+  Layer.provide(Tools.layer),
   Layer.provide(Migrations.layerAwaited),
-  Layer.provide(Clock.layer),
+  Layer.provide(Clock.layerSynchronized)
+)
+
+const Main = Layer.merge(Loops, Listen.ops(8082)).pipe(
+  Layer.provide(Health.layer),
+  Layer.provide([Heartbeats.layer, Wakeups.layer, Redis.layer]),
   Layer.provide(Db.layerNamed("ordinaut-worker"))
 )
 
