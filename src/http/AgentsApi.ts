@@ -17,6 +17,7 @@ import {
 } from "../domain/Agent.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { AgentsAdmin, AgentsRead } from "./Auth.ts"
+import { body } from "./Bounded.ts"
 import { paging, query } from "./Requests.ts"
 
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of an agent" }))
@@ -34,7 +35,7 @@ export class AgentsApi extends HttpApiGroup.make("agents")
   )
   .add(
     HttpApiEndpoint.post("create", "/agents")
-      .setPayload(AgentCreate)
+      .setPayload(body(AgentCreate))
       .addSuccess(Agent, { status: 201 })
       .addError(Forbidden)
       .addError(AgentExists)
@@ -50,7 +51,7 @@ export class AgentsApi extends HttpApiGroup.make("agents")
   )
   .add(
     HttpApiEndpoint.patch("patch")`/agents/${id}`
-      .setPayload(AgentPatch)
+      .setPayload(body(AgentPatch))
       .addSuccess(Agent)
       .addError(Forbidden)
       .addError(AgentNotFound)
@@ -69,7 +70,7 @@ export class AgentsApi extends HttpApiGroup.make("agents")
   )
   .add(
     HttpApiEndpoint.post("issueKey")`/agents/${id}/keys`
-      .setPayload(KeyCreate)
+      .setPayload(body(KeyCreate))
       .addSuccess(KeyIssued, { status: 201 })
       .addError(Forbidden)
       .addError(AgentNotFound)

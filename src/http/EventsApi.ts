@@ -6,6 +6,7 @@ import { Schema } from "effect"
 import { Event, EventAccepted, EventCreate, EventNotFound } from "../domain/Event.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { EventsPublish, EventsRead } from "./Auth.ts"
+import { body } from "./Bounded.ts"
 import { paging, query } from "./Requests.ts"
 
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of an event" }))
@@ -14,7 +15,7 @@ const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "i
 export class EventsApi extends HttpApiGroup.make("events")
   .add(
     HttpApiEndpoint.post("publish", "/events")
-      .setPayload(EventCreate)
+      .setPayload(body(EventCreate))
       .addSuccess(EventAccepted, { status: 202 })
       .addError(InvalidField)
       .middleware(EventsPublish)

@@ -1,6 +1,7 @@
 import * as Headers from "@effect/platform/Headers"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Effect, Schema } from "effect"
 import { isId } from "../domain/Id.ts"
 import { storable } from "../domain/Json.ts"
@@ -47,16 +48,30 @@ const invalid = (problem: Problem) =>
     errors: [problem]
   })
 
+/**
+ * The bytes of a body. What is too large is read to its end all the same, and dropped: the platform would close the connection,
+ * and the client would never see the answer.
+ */
+const bytesOf = (request: HttpServerRequest.HttpServerRequest) =>
+  Effect.async<Uint8Array, BadRequest>((resume) => {
+    const source = NodeHttpServerRequest.toIncomingMessage(request)
+    const chunks: Array<Uint8Array> = []
+    let size = 0
+    source.on("data", (chunk: Uint8Array) => {
+      size += chunk.length
+      if (size <= maxBody) chunks.push(chunk)
+      else resume(Effect.fail(tooLarge()))
+    })
+    source.once("end", () => resume(Effect.succeed(Buffer.concat(chunks))))
+    const cut = () => resume(Effect.fail(unreadable("unreadable_body", "the body could not be read to its end")))
+    source.once("error", cut)
+    source.once("close", cut)
+  })
+
 /** A body that is left out is an empty object, so that the bodies which have no required field are optional. */
 const readJson = (request: HttpServerRequest.HttpServerRequest) =>
   Effect.gen(function* () {
-    const bytes = yield* request.arrayBuffer.pipe(
-      Effect.mapError(({ cause }) =>
-        cause instanceof Error && cause.message.includes("maxBytes")
-          ? tooLarge()
-          : unreadable("unreadable_body", "the body could not be read to its end")
-      )
-    )
+    const bytes = yield* bytesOf(request)
     if (bytes.byteLength === 0) return {}
     if (!json.test(request.headers["content-type"] ?? "")) return yield* notJson()
     const text = yield* Effect.try({

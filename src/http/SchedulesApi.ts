@@ -8,6 +8,7 @@ import { DstMark } from "../domain/ScheduleSpec.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { InvalidSchedule } from "../domain/Timeline.ts"
 import { TasksRead } from "./Auth.ts"
+import { body } from "./Bounded.ts"
 import { query } from "./Requests.ts"
 
 /** Body of POST /schedules/preview; `after` is now when left out. */
@@ -33,7 +34,7 @@ export const Previewed = Schema.Struct({
 export class SchedulesApi extends HttpApiGroup.make("schedules")
   .add(
     HttpApiEndpoint.post("preview", "/schedules/preview")
-      .setPayload(Preview)
+      .setPayload(body(Preview))
       .addSuccess(Previewed)
       .addError(InvalidSchedule)
       .middleware(TasksRead)

@@ -29,6 +29,7 @@ import {
 } from "../domain/Task.ts"
 import { InvalidSchedule } from "../domain/Timeline.ts"
 import { TasksRead, TasksRun, TasksWrite } from "./Auth.ts"
+import { body } from "./Bounded.ts"
 import { BadRequest, paging, query } from "./Requests.ts"
 
 const TaskJson = Task.json.annotations({ identifier: "Task" })
@@ -76,7 +77,7 @@ const Refusals = Schema.Union(
 export class TasksApi extends HttpApiGroup.make("tasks")
   .add(
     HttpApiEndpoint.post("create", "/tasks")
-      .setPayload(TaskCreate)
+      .setPayload(body(TaskCreate))
       .addSuccess(TaskJson, { status: 201 })
       .addError(InvalidSchedule)
       .addError(InvalidPipeline)
@@ -102,7 +103,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.patch("patch")`/tasks/${id}`
-      .setPayload(TaskPatch)
+      .setPayload(body(TaskPatch))
       .addSuccess(TaskJson)
       .addError(Refusals)
       .middleware(TasksWrite)
@@ -110,7 +111,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.put("put")`/tasks/${id}`
-      .setPayload(TaskPatch)
+      .setPayload(body(TaskPatch))
       .addSuccess(TaskJson)
       .addError(Refusals)
       .middleware(TasksWrite)
@@ -147,7 +148,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("backfill")`/tasks/${id}/backfill`
-      .setPayload(BackfillCreate)
+      .setPayload(body(BackfillCreate))
       .addSuccess(Schema.Struct({ backfill_id: Schema.String, occurrences: Schema.Int }), { status: 202 })
       .addSuccess(Schema.Struct({ occurrences: Schema.Array(Instant) }))
       .addError(TaskNotFound)
@@ -174,7 +175,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("runNow")`/tasks/${id}/run_now`
-      .setPayload(RunNow)
+      .setPayload(body(RunNow))
       .addSuccess(Schema.Struct({ run_id: Schema.String }), { status: 202 })
       .addError(TaskNotFound)
       .addError(TaskCanceled)
@@ -184,7 +185,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("snooze")`/tasks/${id}/snooze`
-      .setPayload(Snooze)
+      .setPayload(body(Snooze))
       .addSuccess(TaskJson)
       .addError(TaskNotFound)
       .addError(TaskCanceled)
@@ -197,7 +198,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("pause")`/tasks/${id}/pause`
-      .setPayload(Reason)
+      .setPayload(body(Reason))
       .addSuccess(TaskJson)
       .addError(TaskNotFound)
       .addError(TaskCanceled)
@@ -208,7 +209,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("resume")`/tasks/${id}/resume`
-      .setPayload(Resume)
+      .setPayload(body(Resume))
       .addSuccess(TaskJson)
       .addError(TaskNotFound)
       .addError(TaskCanceled)
@@ -219,7 +220,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("cancel")`/tasks/${id}/cancel`
-      .setPayload(Reason)
+      .setPayload(body(Reason))
       .addSuccess(TaskJson)
       .addError(TaskNotFound)
       .addError(VersionMismatch)

@@ -1,10 +1,10 @@
-import * as SqlClient from "@effect/sql/SqlClient"
-import { Clock, Context, DateTime, Duration, Effect, Either, Layer, Schedule } from "effect"
+import { Clock, Context, Duration, Effect, Either, Layer, Schedule } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
 import { Backfills } from "./Backfills.ts"
-import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
+import { DueTasks } from "./DueTasks.ts"
+import type { Decide } from "./DueTasks.ts"
 import * as Firing from "./Firing.ts"
 import { beatEvery, Heartbeats } from "./Heartbeats.ts"
 import { History } from "./History.ts"
@@ -12,8 +12,6 @@ import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Retries from "./Retries.ts"
-import { decodeScheduled, millisOf } from "./TaskRows.ts"
-import type { ScheduledTask } from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** Tasks that one pass takes under lock. */
@@ -21,7 +19,7 @@ const batch = 1000
 /** Without a due instant or a wake-up before, the next tick comes after this. */
 const longestSleep = Duration.seconds(1)
 
-/** What a pass did, and when the next thing is due (epoch milliseconds; null when nothing is foreseen). */
+/** What a tick did, and when the next thing is due (epoch milliseconds; null when nothing is foreseen). */
 export interface Tick {
   readonly fired: number
   readonly nextAt: number | null
@@ -33,86 +31,46 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
   {
     /** Decides everything that is due now, in batches, and readies what waited for its time. */
     readonly tick: Effect.Effect<Tick, StoreUnavailable>
-    /**
-     * Computes anew the next occurrence of tasks that were last looked at with other zone data. Answers how many moved.
-     */
+    /** Computes anew the next occurrence of tasks that were last looked at with other zone data. Answers how many moved. */
     readonly adoptZoneData: Effect.Effect<number, StoreUnavailable>
   }
 >() {
   static readonly layer = Layer.effect(
     this,
     Effect.gen(function* () {
-      const sql = yield* SqlClient.SqlClient
+      const tasks = yield* DueTasks
       const lease = yield* Lease
       const wakeups = yield* Wakeups
-      const fire = Firing.make(sql, lease)
-
-      /** One bad task is set aside with its reason; it never stops the others. */
-      const quarantine = Effect.fnUntraced(function* (task: ScheduledTask, reason: string, now: Date) {
-        yield* Effect.logError("A task's schedule cannot be evaluated; the task is set aside.").pipe(
-          Effect.annotateLogs({ task_id: task.id, reason })
-        )
-        yield* sql`UPDATE task SET quarantined_at = ${now}, quarantine_reason = ${reason} WHERE id = ${task.id}`
-      })
-
-      const decideAll = Effect.fnUntraced(function* (tasks: ReadonlyArray<ScheduledTask>, now: Date) {
-        const unfinished = yield* Firing.unfinishedRuns(
-          sql,
-          tasks.filter(({ overlap_policy }) => overlap_policy !== "allow")
-        )
-        const decided: Array<Firing.Decided> = []
-        for (const task of tasks) {
-          const made = Either.try(() => Firing.decide(task, now.getTime(), unfinished.has(task.id), "misfire")).pipe(
-            Either.mapLeft((thrown) => String(thrown)),
-            Either.flatMap(Either.mapLeft(({ message }) => message))
-          )
-          if (Either.isRight(made)) decided.push(made.right)
-          else yield* quarantine(task, made.left, now)
-        }
-        return yield* fire(decided, unfinished)
-      })
 
       const pass = Effect.gen(function* () {
-        const now = DateTime.toDateUtc(yield* DateTime.now)
+        const now = yield* Clock.currentTimeMillis
         const started = performance.now()
-        const tasks = yield* sql`
-          SELECT * FROM task WHERE status = 'active' AND quarantined_at IS NULL AND next_due_at <= ${now}
-          ORDER BY next_due_at LIMIT ${batch} FOR UPDATE SKIP LOCKED`.pipe(Effect.flatMap(decodeScheduled))
-        if (tasks.length === 0) return { taken: 0, fired: 0 }
-        const fired = yield* decideAll(tasks, now)
-        Metrics.tickDuration.add((performance.now() - started) / 1000, {})
-        Metrics.tickOccurrences.add(fired.length, {})
-        return { taken: tasks.length, fired: fired.length }
-      }).pipe(sql.withTransaction, storeErrors)
-
-      const nextAt = Effect.gen(function* () {
-        const [row] = yield* sql<{ at: Date | null }>`
-          SELECT least(
-            (SELECT min(next_due_at) FROM task WHERE status = 'active' AND quarantined_at IS NULL AND next_due_at IS NOT NULL),
-            (SELECT min(run_at) FROM due_work WHERE state = 'later')) AS at`
-        return row?.at?.getTime() ?? null
-      }).pipe(storeErrors)
-
-      const outdated = Effect.gen(function* () {
-        const tasks = yield* sql`
-          SELECT * FROM task WHERE status IN ('active', 'paused') AND next_run_at IS NOT NULL AND tzdata_version <> ${tzdataVersion}
-          ORDER BY id LIMIT ${batch} FOR UPDATE SKIP LOCKED`.pipe(Effect.flatMap(decodeScheduled))
-        const moved = tasks.map((task) => ({ id: task.id, was: millisOf(task.next_run_at), ...Firing.foresee(task) }))
-        yield* sql`
-          UPDATE task t SET next_run_at = m.next_run_at, next_due_at = m.next_due_at, count_end = m.count_end, tzdata_version = ${tzdataVersion}
-          FROM jsonb_to_recordset(${JSON.stringify(moved)}::jsonb) AS m (id uuid, next_run_at timestamptz(3), next_due_at timestamptz(3),
-            count_end timestamptz(3)) WHERE t.id = m.id`
-        return {
-          looked: tasks.length,
-          moved: moved.filter(({ next_run_at, was }) => next_run_at?.getTime() !== was).length
+        const { fired, taken } = yield* tasks.fire(now, batch, decideAt(now))
+        if (taken > 0) {
+          Metrics.tickDuration.add((performance.now() - started) / 1000, {})
+          Metrics.tickOccurrences.add(fired, {})
         }
-      }).pipe(sql.withTransaction, storeErrors)
+        if (fired > 0) yield* wakeups.signal("work")
+        return { taken, fired }
+      })
 
       return Scheduler.of({
+        tick: Effect.gen(function* () {
+          let fired = 0
+          for (let taken = batch; taken === batch;) {
+            const done = yield* pass
+            taken = done.taken
+            fired += done.fired
+          }
+          if ((yield* lease.promote) > 0) yield* wakeups.signal("work")
+          if (fired > 0) yield* wakeups.signal("outbox")
+          return { fired, nextAt: yield* tasks.nextAt }
+        }).pipe(Effect.withSpan("Scheduler.tick")),
+
         adoptZoneData: Effect.gen(function* () {
           let moved = 0
           for (let looked = batch; looked === batch;) {
-            const done = yield* outdated
+            const done = yield* tasks.adoptZoneData(batch)
             looked = done.looked
             moved += done.moved
           }
@@ -123,21 +81,7 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
             )
           }
           return moved
-        }).pipe(Effect.withSpan("Scheduler.adoptZoneData")),
-
-        tick: Effect.gen(function* () {
-          let fired = 0
-          for (let taken = batch; taken === batch;) {
-            const done = yield* pass
-            taken = done.taken
-            fired += done.fired
-            if (done.fired > 0) yield* wakeups.signal("work")
-          }
-          const readied = yield* lease.promote
-          if (readied > 0) yield* wakeups.signal("work")
-          if (fired > 0) yield* wakeups.signal("outbox")
-          return { fired, nextAt: yield* nextAt }
-        }).pipe(Effect.withSpan("Scheduler.tick"))
+        }).pipe(Effect.withSpan("Scheduler.adoptZoneData"))
       })
     })
   )
@@ -178,3 +122,12 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
     })
   )
 }
+
+/** One bad task must not stop the others: whatever its schedule does, a decision or a reason comes out. */
+const decideAt =
+  (now: number): Decide =>
+  (task, unfinished) =>
+    Either.try(() => Firing.decide(task, now, unfinished, "misfire")).pipe(
+      Either.mapLeft((thrown) => String(thrown)),
+      Either.flatMap(Either.mapLeft(({ message }) => message))
+    )

@@ -7,6 +7,7 @@ import { Audit } from "../layers/Audit.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
+import { DueTasks } from "../layers/DueTasks.ts"
 import { EmbeddedDb } from "../layers/EmbeddedDb.ts"
 import { Events } from "../layers/Events.ts"
 import { EventStream } from "../layers/EventStream.ts"
@@ -43,6 +44,7 @@ const Main = Layer.mergeAll(Welcome.layer, Scheduler.loop, Worker.loop, EventStr
     Queue.layer
   ]),
   Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer]),
+  Layer.provide(DueTasks.layer),
   Layer.provide([Pipeline.layer, Plans.layer, Lease.layer, Agents.layer, Heartbeats.layer, History.layer]),
   Layer.provide([Tools.layer, Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layerGenerated]),
   Layer.provide(History.layerPrepared),

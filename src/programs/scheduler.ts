@@ -4,6 +4,7 @@ import { Audit } from "../layers/Audit.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
+import { DueTasks } from "../layers/DueTasks.ts"
 import { EventStream } from "../layers/EventStream.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
@@ -18,6 +19,7 @@ import { Wakeups } from "../layers/Wakeups.ts"
 
 const Loops = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop).pipe(
   Layer.provide([Scheduler.layer, Backfills.layer, EventStream.layer, History.layer, Queue.layer]),
+  Layer.provide(DueTasks.layer),
   Layer.provide([Lease.layer, Audit.layer]),
   Layer.provide(Migrations.layerAwaited),
   Layer.provide(Clock.layerSynchronized)

@@ -3,6 +3,7 @@ import { Agents } from "../../src/layers/Agents.ts"
 import { Audit } from "../../src/layers/Audit.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
 import { Draining } from "../../src/layers/Draining.ts"
+import { DueTasks } from "../../src/layers/DueTasks.ts"
 import { Events } from "../../src/layers/Events.ts"
 import { EventStream } from "../../src/layers/EventStream.ts"
 import { Health } from "../../src/layers/Health.ts"
@@ -60,6 +61,7 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Layer.provideMerge(
       Layer.mergeAll(Pipeline.layer, Plans.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)
     ),
+    Layer.provideMerge(DueTasks.layer),
     Layer.provideMerge(Layer.mergeAll(Lease.layer, Heartbeats.layer, Tools.layer)),
     Layer.provideMerge(Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer)),
     // Not `TestDb`, which is a database of its own wherever it is mentioned: all services share this one.

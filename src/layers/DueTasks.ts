@@ -1,0 +1,99 @@
+import * as SqlClient from "@effect/sql/SqlClient"
+import { Context, Effect, Either, Layer } from "effect"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { tzdataVersion } from "../domain/Zone.ts"
+import { storeErrors } from "./Db.ts"
+import * as Firing from "./Firing.ts"
+import { Lease } from "./Lease.ts"
+import { decodeScheduled, millisOf } from "./TaskRows.ts"
+import type { ScheduledTask } from "./TaskRows.ts"
+
+/** What becomes of a task that is due: its decision, or in words why it cannot be decided. */
+export type Decide = (task: ScheduledTask, unfinished: boolean) => Either.Either<Firing.Decided, string>
+
+/** The scheduler's view of the store: due tasks, and the transaction that decides them. */
+export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
+  DueTasks,
+  {
+    /**
+     * In one transaction: takes up to `limit` active tasks due at `now` that nobody else has under lock, and writes what `decide`
+     * says of each: queued runs, recorded skips, moved cursors. A task that cannot be decided is set aside with the reason.
+     */
+    readonly fire: (
+      now: number,
+      limit: number,
+      decide: Decide
+    ) => Effect.Effect<{ readonly taken: number; readonly fired: number }, StoreUnavailable>
+    /** When the next task or queued run is due; epoch milliseconds. */
+    readonly nextAt: Effect.Effect<number | null, StoreUnavailable>
+    /** Computes up to `limit` cursors anew that other zone data made. Answers how many it looked at, and how many moved. */
+    readonly adoptZoneData: (
+      limit: number
+    ) => Effect.Effect<{ readonly looked: number; readonly moved: number }, StoreUnavailable>
+  }
+>() {
+  static readonly layer = Layer.effect(
+    this,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const write = Firing.make(sql, yield* Lease)
+
+      const setAside = Effect.fnUntraced(function* (task: ScheduledTask, reason: string, now: Date) {
+        yield* Effect.logError("A task's schedule cannot be evaluated; the task is set aside.").pipe(
+          Effect.annotateLogs({ task_id: task.id, reason })
+        )
+        yield* sql`UPDATE task SET quarantined_at = ${now}, quarantine_reason = ${reason} WHERE id = ${task.id}`
+      })
+
+      return DueTasks.of({
+        fire: Effect.fn("DueTasks.fire")(function* (now, limit, decide) {
+          return yield* Effect.gen(function* () {
+            const at = new Date(now)
+            const tasks = yield* sql`
+              SELECT * FROM task WHERE status = 'active' AND quarantined_at IS NULL AND next_due_at <= ${at}
+              ORDER BY next_due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED`.pipe(Effect.flatMap(decodeScheduled))
+            if (tasks.length === 0) return { taken: 0, fired: 0 }
+            const careful = tasks.filter(({ overlap_policy }) => overlap_policy !== "allow")
+            const unfinished = yield* Firing.unfinishedRuns(sql, careful)
+            const decided: Array<Firing.Decided> = []
+            for (const task of tasks) {
+              const made = decide(task, unfinished.has(task.id))
+              if (Either.isRight(made)) decided.push(made.right)
+              else yield* setAside(task, made.left, at)
+            }
+            const fired = yield* write(decided, unfinished)
+            return { taken: tasks.length, fired: fired.length }
+          }).pipe(sql.withTransaction)
+        }, storeErrors),
+
+        nextAt: Effect.gen(function* () {
+          const [row] = yield* sql<{ at: Date | null }>`
+            SELECT least(
+              (SELECT min(next_due_at) FROM task WHERE status = 'active' AND quarantined_at IS NULL AND next_due_at IS NOT NULL),
+              (SELECT min(run_at) FROM due_work WHERE state = 'later')) AS at`
+          return row?.at?.getTime() ?? null
+        }).pipe(Effect.withSpan("DueTasks.nextAt"), storeErrors),
+
+        adoptZoneData: Effect.fn("DueTasks.adoptZoneData")(function* (limit) {
+          return yield* Effect.gen(function* () {
+            const tasks = yield* sql`
+              SELECT * FROM task WHERE status IN ('active', 'paused') AND next_run_at IS NOT NULL AND tzdata_version <> ${tzdataVersion}
+              ORDER BY id LIMIT ${limit} FOR UPDATE SKIP LOCKED`.pipe(Effect.flatMap(decodeScheduled))
+            const cursors = tasks.map((task) => ({
+              id: task.id,
+              was: millisOf(task.next_run_at),
+              ...Firing.foresee(task)
+            }))
+            yield* sql`
+              UPDATE task t SET next_run_at = m.next_run_at, next_due_at = m.next_due_at, count_end = m.count_end,
+                tzdata_version = ${tzdataVersion}
+              FROM jsonb_to_recordset(${JSON.stringify(cursors)}::jsonb) AS m (id uuid, next_run_at timestamptz(3),
+                next_due_at timestamptz(3), count_end timestamptz(3)) WHERE t.id = m.id`
+            const moved = cursors.filter(({ next_run_at, was }) => next_run_at?.getTime() !== was)
+            return { looked: tasks.length, moved: moved.length }
+          }).pipe(sql.withTransaction)
+        }, storeErrors)
+      })
+    })
+  )
+}
