@@ -103,9 +103,37 @@ const always: Written<FieldModel> = { text: "*", model: [{ star: true, from: 0, 
 const days = (kind: Field): FastCheck.Arbitrary<Written<FieldModel>> =>
   FastCheck.oneof({ arbitrary: FastCheck.constant(always), weight: 2 }, { arbitrary: field(kind, 3), weight: 1 })
 
-/** Cron expressions around the clock changes of many zones. */
-export const cronCases: FastCheck.Arbitrary<CronCase> = FastCheck.record({
-  zoneName: FastCheck.constantFrom(...zoneNames),
+/** The nicknames, and what they stand for. */
+const nicknames = [
+  ["@yearly", [0], [0], [1], [1], null],
+  ["@annually", [0], [0], [1], [1], null],
+  ["@monthly", [0], [0], [1], null, null],
+  ["@weekly", [0], [0], null, null, [0]],
+  ["@daily", [0], [0], null, null, null],
+  ["@midnight", [0], [0], null, null, null],
+  ["@hourly", [0], null, null, null, null]
+] as const
+
+const nicknamed: FastCheck.Arbitrary<Pick<CronCase, "text" | "cron">> = FastCheck.constantFrom(...nicknames).map(
+  ([text, minute, hour, dayOfMonth, month, dayOfWeek]) => {
+    const model = (part: readonly [number] | null): FieldModel =>
+      part === null ? always.model : [{ star: false, from: part[0], to: part[0], step: 1 }]
+    return {
+      text,
+      cron: {
+        second: null,
+        minute: model(minute),
+        hour: model(hour),
+        dayOfMonth: model(dayOfMonth),
+        month: model(month),
+        dayOfWeek: model(dayOfWeek)
+      }
+    }
+  }
+)
+
+/** Expressions of five or six fields. */
+export const spelled: FastCheck.Arbitrary<Pick<CronCase, "text" | "cron">> = FastCheck.record({
   second: FastCheck.oneof(
     { arbitrary: FastCheck.constant(null), weight: 4 },
     { arbitrary: field(fields.second, 3), weight: 1 }
@@ -114,26 +142,33 @@ export const cronCases: FastCheck.Arbitrary<CronCase> = FastCheck.record({
   hour: field(fields.hour, 3),
   dayOfMonth: days(fields.dayOfMonth),
   month: days(fields.month),
-  dayOfWeek: days(fields.dayOfWeek),
+  dayOfWeek: days(fields.dayOfWeek)
+}).map(({ second, minute, hour, dayOfMonth, month, dayOfWeek }) => ({
+  text: [second, minute, hour, dayOfMonth, month, dayOfWeek]
+    .flatMap((item) => (item === null ? [] : [item.text]))
+    .join(" "),
+  cron: {
+    second: second?.model ?? null,
+    minute: minute.model,
+    hour: hour.model,
+    dayOfMonth: dayOfMonth.model,
+    month: month.model,
+    dayOfWeek: dayOfWeek.model
+  }
+}))
+
+/** Cron expressions of fields, in lists, ranges and steps, and nicknames. */
+const cronExpressions = FastCheck.oneof({ arbitrary: spelled, weight: 30 }, { arbitrary: nicknamed, weight: 1 })
+
+/** Cron expressions around the clock changes of many zones. */
+export const cronCases: FastCheck.Arbitrary<CronCase> = FastCheck.record({
+  expression: cronExpressions,
+  zoneName: FastCheck.constantFrom(...zoneNames),
   change: FastCheck.nat(1000),
   before: FastCheck.oneof(FastCheck.constant(0), FastCheck.constant(1), FastCheck.integer({ min: -3, max: 40 })),
   quarters: FastCheck.integer({ min: -12, max: 12 })
-}).map((chosen) => {
-  const { zoneName, second, minute, hour, dayOfMonth, month, dayOfWeek } = chosen
-  const texts = [second, minute, hour, dayOfMonth, month, dayOfWeek].flatMap((item) =>
-    item === null ? [] : [item.text]
-  )
-  return {
-    text: texts.join(" "),
-    cron: {
-      second: second?.model ?? null,
-      minute: minute.model,
-      hour: hour.model,
-      dayOfMonth: dayOfMonth.model,
-      month: month.model,
-      dayOfWeek: dayOfWeek.model
-    },
-    zoneName,
-    after: changesOf(zoneName, chosen.change).at - chosen.before * DAY + chosen.quarters * 15 * MINUTE
-  }
-})
+}).map(({ expression, zoneName, change, before, quarters }) => ({
+  ...expression,
+  zoneName,
+  after: changesOf(zoneName, change).at - before * DAY + quarters * 15 * MINUTE
+}))

@@ -10,6 +10,7 @@ export interface ItemModel {
   readonly step: number
 }
 
+/** A field: its items in order, which unite. */
 export type FieldModel = ReadonlyArray<ItemModel>
 
 /** A cron expression; `second` is null in one of five fields. Weekdays 0 to 7, 0 and 7 both Sunday. */
@@ -55,7 +56,7 @@ const readings = (cron: CronModel, from: number, to: number): ReadonlyArray<numb
   return found
 }
 
-/** "Changes of three hours or more: R4.4's care does not apply." */
+/** "Changes of three hours or more: missing readings are lost, repeated ones repeat." */
 const isCareful = ({ before, after }: Change): boolean => Math.abs(after - before) < 3 * HOUR
 
 /** "Every real minute whose local reading matches", `from` <= instant < `to`. */

@@ -14,6 +14,7 @@ export interface SetModel {
   readonly exdates: ReadonlyArray<DateTime>
 }
 
+/** A date-time as written: fake-UTC milliseconds of a local reading, or an instant when it bears a Z (`utc`). */
 export interface DateTime {
   readonly at: number
   readonly utc: boolean

@@ -1,11 +1,13 @@
 /** The frequencies, finest first. */
 export const frequencies = ["SECONDLY", "MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"] as const
 
+/** A value of FREQ. */
 export type Frequency = (typeof frequencies)[number]
 
 /** The weekdays as `Date.getUTCDay` numbers them. */
 export const weekdays = ["SU", "MO", "TU", "WE", "TH", "FR", "SA"] as const
 
+/** An item of BYDAY: `ordinal` null for a plain weekday; `weekday` 0 is Sunday. */
 export interface WeekdayNumber {
   readonly ordinal: number | null
   readonly weekday: number
@@ -29,6 +31,7 @@ export interface RuleModel {
   readonly bysetpos: ReadonlyArray<number> | null
 }
 
+/** Milliseconds. */
 export const DAY = 86_400_000
 export const HOUR = 3_600_000
 export const MINUTE = 60_000

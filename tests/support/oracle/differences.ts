@@ -61,8 +61,8 @@ const countDifference = (countEnd: number | null, set: SetModel, until: number, 
 
 /** Compares the product with the oracle on one recurrence expression. */
 export const recurrenceDifference = ({ text, field, set, after }: RecurrenceCase, work = 60_000): Outcome => {
-  const zone = zoneNamed(set.zone.name)
-  const parsed = Recurrence.parse(text, { zone, dtstart: field, createdAt: set.createdAt })
+  const options = { zone: zoneNamed(set.zone.name), dtstart: field, createdAt: set.createdAt }
+  const parsed = Recurrence.parse(text, options)
   const until = Math.min(LAST, Math.max(after, startOf(set)) + 90 * 365 * DAY)
   if (Either.isLeft(parsed)) {
     const { code, message } = parsed.left
@@ -73,7 +73,12 @@ export const recurrenceDifference = ({ text, field, set, after }: RecurrenceCase
       : { kind: "different", problem: `refused (${code}: ${message}), expected ${show(found)}`, compared: 0 }
   }
   const found = occurrences(set, after, COUNT, until, { left: work })
-  const problem = compare(parsed.right, after, found, COUNT) ?? countDifference(parsed.right.countEnd, set, until, work)
+  const { countEnd } = parsed.right
+  const again = countEnd === null ? parsed : Recurrence.parse(text, { ...options, countEnd })
+  const problem =
+    compare(parsed.right, after, found, COUNT) ??
+    countDifference(countEnd, set, until, work) ??
+    (Either.isLeft(again) ? "refused with its own end by COUNT" : compare(again.right, after, found, COUNT))
   return { kind: problem === null ? "same" : "different", problem, compared: found.instants.length }
 }
 

@@ -1,7 +1,8 @@
 import * as FastCheck from "fast-check"
-import { cronCases } from "./CronArbitrary.ts"
-import { recurrenceCases, ruleText } from "./RecurrenceArbitrary.ts"
+import { spelled } from "./CronArbitrary.ts"
+import { rules } from "./RuleArbitrary.ts"
 import type { Frequency, RuleModel } from "./RuleModel.ts"
+import { ruleText } from "./RuleText.ts"
 
 /** A fault that makes any rule it is put into invalid: parts set, and parts left out. */
 interface Fault {
@@ -68,20 +69,42 @@ const broken = (rule: RuleModel, { parts, without = [] }: Fault): string => {
 
 /** Rules with one fault, among parts that are valid by themselves, and rules with a part twice. */
 export const malformedRules: FastCheck.Arbitrary<string> = FastCheck.tuple(
-  recurrenceCases,
+  rules,
   FastCheck.option(FastCheck.constantFrom(...faults), { freq: 12, nil: null })
-).map(([{ set: { rule } }, fault]) => (fault === null ? `${ruleText(rule)};FREQ=${rule.freq}` : broken(rule, fault)))
+).map(([rule, fault]) => (fault === null ? `${ruleText(rule)};FREQ=${rule.freq}` : broken(rule, fault)))
 
 /** What no field may hold. */
-const badFields = ["5/15", "60-70", "99", "-1", "*/0", "1-5/0", "5-1", "L", "W", "15W", "#", "MON#2", "?", "1,,2", ",1", "1,", "1-", "*-5", "1.5", "x", "**"]
+const badFields = [
+  "5/15",
+  "60-70",
+  "99",
+  "-1",
+  "*/0",
+  "1-5/0",
+  "5-1",
+  "L",
+  "W",
+  "15W",
+  "#",
+  "MON#2",
+  "?",
+  "1,,2",
+  ",1",
+  "1,",
+  "1-",
+  "*-5",
+  "1.5",
+  "x",
+  "**"
+]
 
 /** Cron expressions with one field that is no field, or with too few or too many of them. */
 export const malformedCrons: FastCheck.Arbitrary<string> = FastCheck.oneof(
-  FastCheck.tuple(cronCases, FastCheck.nat(5), FastCheck.constantFrom(...badFields)).map(([{ text }, index, bad]) => {
+  FastCheck.tuple(spelled, FastCheck.nat(5), FastCheck.constantFrom(...badFields)).map(([{ text }, index, bad]) => {
     const fields = text.split(" ")
     return fields.map((field, place) => (place === index % fields.length ? bad : field)).join(" ")
   }),
-  FastCheck.tuple(cronCases, FastCheck.constantFrom(4, 7)).map(([{ text }, length]) =>
+  FastCheck.tuple(spelled, FastCheck.constantFrom(4, 7)).map(([{ text }, length]) =>
     [...text.split(" ").slice(0, 4), "*", "*", "*"].slice(0, length).join(" ")
   ),
   FastCheck.constantFrom("", " ", "@reboot", "@fortnightly", "@", "@daily 5", "* * * *")
