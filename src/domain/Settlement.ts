@@ -54,6 +54,8 @@ export type End =
     }
   | { readonly outcome: "retried"; readonly error: RunError; readonly run_at: number }
   | { readonly outcome: "released" }
+  /** Waits for a signal or `expires_at`. `signals` is what its holder has seen: one more by now, and the run is ready at once. */
+  | { readonly outcome: "parked"; readonly signals: number; readonly expires_at: number | null }
 
 /** A lease that ended, with the steps that finished during it and are not stored yet. */
 export type Settlement = End & {

@@ -70,7 +70,8 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
           const [row] = yield* sql<{ at: Date | null }>`
             SELECT least(
               (SELECT min(next_due_at) FROM task WHERE status = 'active' AND quarantined_at IS NULL AND next_due_at IS NOT NULL),
-              (SELECT min(run_at) FROM due_work WHERE state = 'later')) AS at`
+              (SELECT min(run_at) FROM due_work WHERE state = 'later'),
+              (SELECT min(expires_at) FROM due_work WHERE state = 'parked')) AS at`
           return row?.at?.getTime() ?? null
         }).pipe(Effect.withSpan("DueTasks.nextAt"), storeErrors),
 

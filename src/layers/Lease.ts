@@ -38,7 +38,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
     readonly suspects: Effect.Effect<boolean, StoreUnavailable>
     /** Lets waiting runs gain on the others: one priority for every ten minutes. Answers how many gained. */
     readonly age: Effect.Effect<number, StoreUnavailable>
-    /** Readies what is due from `later`, and what waits for a slot that is free. Answers how many it readied. */
+    /** Readies what is due from `later`, what has parked long enough, and what waits for a slot that is free. Answers how many. */
     readonly promote: Effect.Effect<number, StoreUnavailable>
     /**
      * Ends queued, blocked and waiting runs at once and asks running ones to stop. Joins the caller's transaction.
@@ -50,6 +50,11 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
       { readonly ended: ReadonlyArray<string>; readonly asked: ReadonlyArray<string> },
       StoreUnavailable
     >
+    /**
+     * Tells runs that something they may wait for has come: parked ones are ready, and one that is about to park will not. Joins the
+     * caller's transaction, which writes what has come.
+     */
+    readonly signal: (ids: ReadonlyArray<string>) => Effect.Effect<void, StoreUnavailable>
     /** `scheduled_for` of a run that no worker has leased yet, else null; epoch milliseconds. */
     readonly unstarted: (id: string) => Effect.Effect<number | null, StoreUnavailable>
     /** Moves a run that has not started to another due instant (epoch milliseconds). */
@@ -145,6 +150,11 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
                 SELECT id FROM due_work WHERE state = 'later' AND run_at <= ${at} AND NOT held
                 ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
               RETURNING id`
+          const expired = yield* sql`
+              UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
+                SELECT id FROM due_work WHERE state = 'parked' AND expires_at <= ${at}
+                ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
+              RETURNING id`
           // A slot freed while a row was being blocked wakes nobody; this finds such rows, as many as there are free slots.
           const unblocked = yield* sql`
               UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
@@ -163,7 +173,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
                 SELECT w.id FROM due_work w WHERE w.state = 'blocked' AND w.serial AND w.concurrency_key IS NULL AND NOT ${hasElder("w")}
                 ORDER BY w.rank, w.due_at, w.id LIMIT 1000 FOR UPDATE SKIP LOCKED))
               RETURNING id`
-          return due.length + unblocked.length + freed.length
+          return due.length + expired.length + unblocked.length + freed.length
         }).pipe(Effect.withSpan("Lease.promote"), storeErrors),
 
         cancel: Effect.fn("Lease.cancel")(function* (ids) {
@@ -183,6 +193,12 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
             ended: rows.flatMap((row) => (row.ended ? [row.id] : [])),
             asked: rows.flatMap((row) => (row.ended ? [] : [row.id]))
           }
+        }, storeErrors),
+
+        signal: Effect.fn("Lease.signal")(function* (ids) {
+          yield* sql`
+            UPDATE due_work SET signals = signals + 1, state = CASE state WHEN 'parked' THEN 'ready' ELSE state END
+            WHERE id = ANY (${ids}::uuid[])`
         }, storeErrors),
 
         unstarted: Effect.fn("Lease.unstarted")(function* (id) {
@@ -229,7 +245,7 @@ const decodeTurn = (rows: ReadonlyArray<{ readonly id: string; readonly leased: 
   decodeTurnRows(rows.map(({ leased, ...row }) => ({ id: row.id, work: leased ? row : null })))
 
 const count = (settled: ReadonlyArray<Settlement>, lost: number) => {
-  const ends = { settled: 0, retried: 0, released: 0, lost }
+  const ends = { settled: 0, retried: 0, released: 0, parked: 0, lost }
   for (const settlement of settled) {
     if (settlement.outcome !== "ended") {
       ends[settlement.outcome]++

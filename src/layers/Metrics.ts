@@ -112,7 +112,7 @@ export const oldestReady = gauge(
 export const leases = counter(
   "ordinaut_leases_total",
   ["end"],
-  "Leases, by how they ended: settled, retried, released, lost, rescued."
+  "Leases, by how they ended: settled, retried, released, parked, lost, rescued."
 )
 export const turnDuration = histogram(
   "ordinaut_turn_duration_seconds",

@@ -27,7 +27,8 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
     return sql<{ id: string; leased: boolean }>`
       WITH input AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(${settlements}::jsonb) AS i (id uuid, lease_no integer, outcome text, end_state text,
-          error jsonb, run_at timestamptz(3), finished_at timestamptz(3), last_attempt jsonb, skip_reason text)),
+          error jsonb, run_at timestamptz(3), finished_at timestamptz(3), last_attempt jsonb, skip_reason text,
+          signals integer, expires_at timestamptz(3))),
       given AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(${steps}::jsonb) AS s (run_id uuid, step_id text, item integer, position smallint, uses text,
           state text, attempt integer, input jsonb, output jsonb, error jsonb, simulated boolean, logs jsonb,
@@ -39,7 +40,8 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
       ${archived},
       continued AS (
         UPDATE due_work d SET
-          state = CASE WHEN i.run_at > ${now} THEN 'later' ELSE 'ready' END,
+          state = CASE WHEN i.outcome = 'parked' AND d.signals = i.signals THEN 'parked' WHEN i.run_at > ${now} THEN 'later' ELSE 'ready' END,
+          expires_at = i.expires_at,
           run_at = coalesce(i.run_at, d.run_at),
           attempt = d.attempt + CASE i.outcome WHEN 'retried' THEN 1 ELSE 0 END,
           attempt_started_at = CASE i.outcome WHEN 'retried' THEN NULL ELSE d.attempt_started_at END,
@@ -112,12 +114,18 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
   }
 }
 
+const errorOf = (settlement: Settlement) =>
+  settlement.outcome === "ended" || settlement.outcome === "retried" ? settlement.error : null
+
 const settlementRow = (settlement: Settlement, worker: string) => ({
   id: settlement.work.id,
   lease_no: settlement.work.lease_no,
   outcome: settlement.outcome,
   end_state: settlement.outcome === "ended" ? settlement.state : null,
-  error: settlement.outcome === "released" ? null : settlement.error,
+  error: errorOf(settlement),
+  signals: settlement.outcome === "parked" ? settlement.signals : null,
+  expires_at:
+    settlement.outcome === "parked" && settlement.expires_at !== null ? new Date(settlement.expires_at) : null,
   run_at: settlement.outcome === "retried" ? new Date(settlement.run_at) : null,
   finished_at: new Date(settlement.finished_at),
   skip_reason: settlement.outcome === "ended" ? (settlement.skip_reason ?? null) : null,
@@ -126,7 +134,7 @@ const settlementRow = (settlement: Settlement, worker: string) => ({
     worker_id: worker,
     started_at: DateTime.formatIso(settlement.work.attempt_started_at),
     finished_at: new Date(settlement.finished_at),
-    error: settlement.outcome === "released" ? null : settlement.error
+    error: errorOf(settlement)
   }
 })
 
