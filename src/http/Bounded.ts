@@ -1,5 +1,5 @@
-import { Either, ParseResult, Schema } from "effect"
-import type { SchemaAST } from "effect"
+import { Either, Option, ParseResult, SchemaAST } from "effect"
+import type { Schema } from "effect"
 
 /** What a schema finds wrong in one body at most: each finding is formatted twice, which takes a hundred times the finding. */
 const mostIssues = 1000
@@ -34,4 +34,11 @@ const fallback: SchemaAST.DecodingFallbackAnnotation<never> = (issue) =>
 
 /** The body of an endpoint: a schema that stops telling what is wrong when it has told enough. */
 export const body = <A, I>(schema: Schema.Schema<A, I>): Schema.Schema<A, I> =>
-  schema.annotations({ decodingFallback: fallback })
+  schema.annotations({
+    decodingFallback: fallback,
+    // New annotations drop the name, under which the OpenAPI document keeps the schema.
+    ...Option.match(SchemaAST.getIdentifierAnnotation(schema.ast), {
+      onNone: () => ({}),
+      onSome: (identifier) => ({ identifier })
+    })
+  })

@@ -15,8 +15,33 @@ import { Wakeups } from "./Wakeups.ts"
 export const streamKey = "ordinaut:events"
 /** The stream keeps about this many entries; the log in PostgreSQL keeps all within the retention. */
 const streamLength = 1_000_000
-/** Batches that one pass numbers or sends. */
+/** Batches that one pass numbers. */
 const batch = 500
+/** Batches that one pass reads for Redis. */
+const batchesRead = 50
+/** Entries that one command brings to Redis, which does nothing else meanwhile. */
+const mostSent = 500
+
+/**
+ * Adds entries to the stream if its last number is the one that they follow, so that neither another publisher nor a Redis
+ * emptied a moment ago leaves a hole. Answers the last number before: 0 for no stream. Arguments: that number, the length to keep, the
+ * entries, each of an id and five fields with their names.
+ */
+const follow = `
+  local last = '0-0'
+  if redis.call('EXISTS', KEYS[1]) == 1 then
+    local info = redis.call('XINFO', 'STREAM', KEYS[1])
+    for i = 1, #info, 2 do
+      if info[i] == 'last-generated-id' then last = info[i + 1] end
+    end
+  end
+  local number = string.match(last, '^%d+')
+  if number == ARGV[1] then
+    for i = 3, #ARGV, 11 do
+      redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], unpack(ARGV, i, i + 10))
+    end
+  end
+  return number`
 
 /** An entry of the log: an accepted event, or a change of state. */
 export const LogEntry = Schema.Struct({
@@ -52,9 +77,6 @@ export class EventStream extends Context.Tag("ordinaut/EventStream")<
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const redis = yield* Redis
-      /** The number of the last entry that Redis has, as far as this process knows. */
-      let sent: number | null = null
-
       const after = (number: number, batches: number) =>
         sql`
           SELECT first_number::float8 AS first, entries FROM outbox
@@ -88,23 +110,15 @@ export class EventStream extends Context.Tag("ordinaut/EventStream")<
         send: Effect.gen(function* () {
           if (Option.isNone(redis)) return 0
           const { use } = redis.value
-          if (sent === null) {
-            const [last] = yield* use((client) => client.xrevrange(streamKey, "+", "-", "COUNT", 1))
-            sent = last === undefined ? 0 : Number(last[0].split("-")[0])
-          }
-          const missing = yield* after(sent, batch)
-          for (const { entry, number } of missing) {
-            yield* use((client) =>
-              client
-                .xadd(streamKey, "MAXLEN", "~", streamLength, `${number}-0`, ...fieldsOf(entry))
-                .catch((error: unknown) => {
-                  // Another publisher was quicker; Redis has the entry.
-                  if (!(error instanceof Error && error.message.includes("equal or smaller"))) throw error
-                })
-            ).pipe(Effect.tapError(() => Effect.sync(() => void (sent = null))))
-            sent = number
-          }
-          return missing.length
+          const add = (previous: number, entries: ReadonlyArray<Numbered>) =>
+            use((client) =>
+              client.eval(follow, 1, streamKey, previous, streamLength, ...entries.flatMap(argumentsOf))
+            ).pipe(Effect.map(Number))
+          // Asked each time: Redis may have been emptied since.
+          const previous = yield* add(-1, [])
+          const missing = (yield* after(previous, batchesRead)).slice(0, mostSent)
+          if (missing.length === 0) return 0
+          return (yield* add(previous, missing)) === previous ? missing.length : 0
         }).pipe(Effect.withSpan("EventStream.send"), storeErrors),
 
         after: Effect.fn("EventStream.after")(after, storeErrors)
@@ -150,7 +164,8 @@ const decodeBatches = Schema.decodeUnknown(
   Schema.Array(Schema.Struct({ first: Schema.Number, entries: Schema.Array(LogEntry) }))
 )
 
-const fieldsOf = ({ at, id, namespace, payload, topic }: LogEntry) => [
+const argumentsOf = ({ entry: { at, id, namespace, payload, topic }, number }: Numbered) => [
+  `${number}-0`,
   "id",
   id,
   "namespace",

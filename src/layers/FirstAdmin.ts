@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto"
-import { chmod, mkdir, readFile, writeFile } from "node:fs/promises"
+import { chmod, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { Effect, Option, Redacted } from "effect"
 import * as ApiKey from "../domain/ApiKey.ts"
@@ -25,22 +25,49 @@ export const fromSettings = Effect.gen(function* () {
   return key === undefined ? false : yield* agents.ensureAdmin(key)
 })
 
-/** As `fromSettings`, but a missing key is generated and kept in `admin.key` of the data folder, mode 0600. Answers the key when it made the admin. */
+/**
+ * As `fromSettings`, but a missing key is generated and kept in `admin.key` of the data folder, mode 0600. Answers the key when it
+ * made the admin, or when a program that was killed at that moment did.
+ */
 export const generated = Effect.gen(function* () {
   const agents = yield* Agents
   const folder = yield* Settings.dataDir
   const path = join(folder, "admin.key")
-  const key = (yield* given) ?? (yield* Effect.promise(() => kept(path))) ?? ApiKey.fromRandom(randomBytes(41))
+  const draft = `${path}.new`
+  const known = (yield* given) ?? (yield* Effect.promise(() => kept(path)))
+  // On the disk before there is an admin: no kill leaves an admin whose key nobody has.
+  const key = known ?? (yield* Effect.promise(() => drafted(folder, draft)))
   const made = yield* agents.ensureAdmin(key)
-  if (!made) return null
-  yield* Effect.promise(() => keep(folder, path, key.text))
-  return { key: key.text, path }
+  const isAdmins = agents.authenticate(key.text).pipe(
+    Effect.as(true),
+    Effect.catchTag("Unauthorized", () => Effect.succeed(false))
+  )
+  if (made || (known === undefined && (yield* isAdmins))) {
+    yield* Effect.promise(() => (known === undefined ? moved(draft, path) : keep(folder, path, key.text)))
+    return { key: key.text, path }
+  }
+  yield* Effect.promise(() => rm(draft, { force: true }))
+  return null
 })
 
 const kept = async (path: string) => {
   const text = await readFile(path, "utf8").catch(() => "")
   return ApiKey.parse(text.trim())
 }
+
+/** `wx` never overwrites: of two first starts one makes the key and both read it. */
+const drafted = async (folder: string, draft: string): Promise<ApiKey.ApiKey> => {
+  await mkdir(folder, { recursive: true })
+  const made = ApiKey.fromRandom(randomBytes(41))
+  const isOurs = await writeFile(draft, `${made.text}\n`, { mode: 0o600, flag: "wx" }).then(
+    () => true,
+    () => false
+  )
+  return isOurs ? made : ((await kept(draft)) ?? made)
+}
+
+/** Another first start may have moved it already. */
+const moved = (draft: string, path: string) => rename(draft, path).catch(() => undefined)
 
 const keep = async (folder: string, path: string, text: string) => {
   await mkdir(folder, { recursive: true })

@@ -1,8 +1,10 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
-import { Context, DateTime, Duration, Effect, Layer } from "effect"
+import { Context, DateTime, Duration, Effect, Layer, Schedule } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { storeErrors } from "./Db.ts"
+import { Draining } from "./Draining.ts"
+import * as Retries from "./Retries.ts"
 import * as Settings from "./Settings.ts"
 
 /** Partitions are made this many days ahead, so that a scheduler may be away for as long. */
@@ -65,6 +67,17 @@ export class History extends Context.Tag("ordinaut/History")<
             RETURNING key`)
         }).pipe(storeErrors)
       })
+    })
+  )
+
+  /** `prepare` every hour: in every program that writes history, so that none depends on another being alive. */
+  static readonly loop = Layer.scopedDiscard(
+    Effect.gen(function* () {
+      const history = yield* History
+      const draining = yield* Draining
+      yield* draining.supervised(
+        history.prepare.pipe(Effect.repeat(Schedule.spaced("1 hour")), Effect.retry(Retries.loop))
+      )
     })
   )
 

@@ -11,6 +11,7 @@ import { Events } from "../layers/Events.ts"
 import { EventStream } from "../layers/EventStream.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
+import { History } from "../layers/History.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
@@ -23,7 +24,10 @@ import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
-const Loops = Layer.merge(EventStream.loop, Queue.loop).pipe(Layer.provide(Migrations.layerAwaited))
+const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop).pipe(
+  Layer.provide(History.layer),
+  Layer.provide(Migrations.layerAwaited)
+)
 
 const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
   Layer.provide(Listen.api("0.0.0.0")),

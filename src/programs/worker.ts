@@ -4,6 +4,7 @@ import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
+import { History } from "../layers/History.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
 import * as Migrations from "../layers/Migrations.ts"
@@ -14,8 +15,8 @@ import { Tools } from "../layers/Tools.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 import { Worker } from "../layers/Worker.ts"
 
-const Loops = Worker.loop.pipe(
-  Layer.provide(Worker.layer),
+const Loops = Layer.merge(Worker.loop, History.loop).pipe(
+  Layer.provide([Worker.layer, History.layer]),
   Layer.provide([Pipeline.layer, Plans.layer, Lease.layer]),
   Layer.provide(Tools.layer),
   Layer.provide(Migrations.layerAwaited),

@@ -1,6 +1,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
 import { Clock, Effect, TestClock } from "effect"
+import { History } from "../../src/layers/History.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
@@ -50,6 +51,7 @@ layer(services())("a parked run", (it) => {
       assert.deepStrictEqual((yield* park(work, null)).lost, [])
       assert.deepStrictEqual(yield* standing(work.id), { state: "parked", attempt: 1, in_use: 0 })
       yield* TestClock.adjust("90 days")
+      yield* (yield* History).prepare
       yield* lease.promote
       assert.strictEqual((yield* standing(work.id))?.state, "parked")
       yield* lease.signal([work.id])
