@@ -2,7 +2,8 @@ import { DateTime, Either, ParseResult, Schema } from "effect"
 
 const form = /^(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/
 
-/** The last millisecond whose year still has four digits; an offset may lead past it. */
+/** What is written must read back: an offset may lead out of the years that `Date.UTC` and four digits can say. */
+const first = Date.UTC(100, 0, 1)
 const last = Date.UTC(9999, 11, 31, 23, 59, 59, 999)
 
 /** Epoch milliseconds of an RFC 3339 date-time with an offset; undefined for any other text and for dates that do not exist. */
@@ -14,7 +15,7 @@ export const parseInstant = (text: string): number | undefined => {
   // Date.UTC rolls 30 February over into March: what does not read back as written does not exist.
   if (new Date(wall).toISOString().slice(0, 19) !== text.slice(0, 19)) return undefined
   const millis = Date.parse(text)
-  return Number.isNaN(millis) || millis > last ? undefined : millis
+  return Number.isNaN(millis) || millis < first || millis > last ? undefined : millis
 }
 
 /** An instant as it travels: RFC 3339, answered in UTC with `Z` and milliseconds, accepted with any offset. */

@@ -42,8 +42,8 @@ const routeOf = (method: string, path: string): string =>
   "other"
 
 const notFound = (method: string, path: string): BadRequest => {
-  const known = routes.filter(([, , matches]) => matches.test(path)).map(([method]) => method)
-  const allowed = [...new Set(known.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method])))]
+  const known = routes.filter(([, , matches]) => matches.test(path)).map(([served]) => served)
+  const allowed = [...new Set(known.flatMap((served) => (served === "GET" ? ["GET", "HEAD"] : [served])))]
   // A path that the router refused although the method is right bears an id that is too long, or no text.
   return allowed.length === 0 || allowed.includes(method)
     ? new BadRequest({ status: 404, code: "route_not_found", detail: `there is no ${method} ${path}` })

@@ -36,6 +36,14 @@ export class Events extends Context.Tag("ordinaut/Events")<
       input: EventCreate,
       traceparent: string | null
     ) => Effect.Effect<EventAccepted, InvalidField | StoreUnavailable>
+    /**
+     * As `publish`, for an event that came by the stream `ordinaut:ingress`; a repeat of the entry answers the first event. Nobody
+     * is its publisher.
+     */
+    readonly ingest: (
+      namespace: string,
+      input: EventCreate & { readonly dedupe_key: string }
+    ) => Effect.Effect<EventAccepted, InvalidField | StoreUnavailable>
     /** Newest first; `topic` narrows to one. */
     readonly list: (
       actor: Actor,
@@ -61,11 +69,15 @@ export class Events extends Context.Tag("ordinaut/Events")<
           FROM event e LEFT JOIN outbox o ON o.id = e.outbox_id WHERE ${where}`.pipe(Effect.flatMap(decodeEvents))
 
       /** The lock orders repeats of one key, so that of two at once the second sees the first. */
-      const repeated = Effect.fnUntraced(function* (actor: Actor, { dedupe_key, topic }: EventCreate, now: number) {
+      const repeated = Effect.fnUntraced(function* (
+        by: string | null,
+        { dedupe_key, topic }: EventCreate,
+        now: number
+      ) {
         if (dedupe_key === undefined) return null
-        yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${`ordinaut.event:${actor.id}:${topic}:${dedupe_key}`}, 0))`
+        yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${`ordinaut.event:${by ?? "ingress"}:${topic}:${dedupe_key}`}, 0))`
         const [first] = yield* sql<{ id: string; triggered_runs: EventAccepted["triggered_runs"] }>`
-          SELECT id, triggered_runs FROM event WHERE published_by = ${actor.id} AND topic = ${topic} AND dedupe_key = ${dedupe_key}
+          SELECT id, triggered_runs FROM event WHERE published_by IS NOT DISTINCT FROM ${by} AND topic = ${topic} AND dedupe_key = ${dedupe_key}
             AND at > ${new Date(now - Duration.toMillis(dedupeFor))} ORDER BY at DESC LIMIT 1`
         return first === undefined ? null : { event_id: first.id, triggered_runs: first.triggered_runs }
       })
@@ -84,57 +96,64 @@ export class Events extends Context.Tag("ordinaut/Events")<
         )
       })
 
+      const accept = Effect.fnUntraced(function* (
+        namespace: string,
+        by: string | null,
+        input: EventCreate,
+        traceparent: string | null
+      ) {
+        if (isReserved(input.topic)) {
+          return yield* new InvalidField({ path: "/topic", message: "topics below ordinaut are the product's own" })
+        }
+        const accepted = yield* Effect.gen(function* () {
+          const now = yield* DateTime.now
+          const at = DateTime.toEpochMillis(now)
+          const first = yield* repeated(by, input, at)
+          if (first !== null) return first
+          const id = yield* Ids.next
+          const { payload, topic } = input
+          const event = { id, topic, payload, at }
+          const tasks = (yield* listeners(namespace)).filter((task) => hears(task, event))
+          yield* sql`INSERT INTO event ${sql.insert({
+            id,
+            namespace,
+            topic,
+            payload: JSON.stringify(payload),
+            published_by: by,
+            dedupe_key: input.dedupe_key ?? null,
+            at: new Date(at),
+            traceparent
+          })}`
+          const triggered_runs = tasks.length === 0 ? [] : yield* decideFor(tasks, { ...event, traceparent })
+          const entry = { id, topic, namespace, agent_id: by, at: DateTime.formatIso(now), payload }
+          yield* sql`
+            WITH told AS (
+              INSERT INTO outbox (size, entries, at) VALUES (1, ${JSON.stringify([entry])}::jsonb, ${new Date(at)}) RETURNING id)
+            UPDATE event SET outbox_id = told.id, triggered_runs = ${JSON.stringify(triggered_runs)}::jsonb FROM told
+            WHERE event.id = ${id}`
+          yield* audit.record({
+            actor: by ?? "system",
+            namespace,
+            action: "event.published",
+            subject_kind: "event",
+            subject_id: id,
+            before: null,
+            after: { topic }
+          })
+          return { event_id: id, triggered_runs }
+        }).pipe(sql.withTransaction)
+        if (accepted.triggered_runs.length > 0) yield* wakeups.signal("work")
+        yield* wakeups.signal("outbox")
+        return accepted
+      })
+
       return Events.of({
         publish: Effect.fn("Events.publish")(function* (actor, input, traceparent) {
-          if (isReserved(input.topic)) {
-            return yield* new InvalidField({ path: "/topic", message: "topics below ordinaut are the product's own" })
-          }
-          const accepted = yield* Effect.gen(function* () {
-            const now = yield* DateTime.now
-            const at = DateTime.toEpochMillis(now)
-            const first = yield* repeated(actor, input, at)
-            if (first !== null) return first
-            const id = yield* Ids.next
-            const event = { id, topic: input.topic, payload: input.payload, at }
-            const tasks = (yield* listeners(actor.namespace)).filter((task) => hears(task, event))
-            yield* sql`INSERT INTO event ${sql.insert({
-              id,
-              namespace: actor.namespace,
-              topic: input.topic,
-              payload: JSON.stringify(input.payload),
-              published_by: actor.id,
-              dedupe_key: input.dedupe_key ?? null,
-              at: new Date(at),
-              traceparent
-            })}`
-            const triggered_runs = tasks.length === 0 ? [] : yield* decideFor(tasks, { ...event, traceparent })
-            const entry = {
-              id,
-              topic: input.topic,
-              namespace: actor.namespace,
-              agent_id: actor.id,
-              at: DateTime.formatIso(now),
-              payload: input.payload
-            }
-            yield* sql`
-              WITH told AS (
-                INSERT INTO outbox (size, entries, at) VALUES (1, ${JSON.stringify([entry])}::jsonb, ${new Date(at)}) RETURNING id)
-              UPDATE event SET outbox_id = told.id, triggered_runs = ${JSON.stringify(triggered_runs)}::jsonb FROM told
-              WHERE event.id = ${id}`
-            yield* audit.record({
-              actor: actor.id,
-              namespace: actor.namespace,
-              action: "event.published",
-              subject_kind: "event",
-              subject_id: id,
-              before: null,
-              after: { topic: input.topic }
-            })
-            return { event_id: id, triggered_runs }
-          }).pipe(sql.withTransaction)
-          if (accepted.triggered_runs.length > 0) yield* wakeups.signal("work")
-          yield* wakeups.signal("outbox")
-          return accepted
+          return yield* accept(actor.namespace, actor.id, input, traceparent)
+        }, storeErrors),
+
+        ingest: Effect.fn("Events.ingest")(function* (namespace, input) {
+          return yield* accept(namespace, null, input, null)
         }, storeErrors),
 
         list: Effect.fn("Events.list")(function* (actor, topic, page) {

@@ -1,5 +1,5 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
-import { DateTime, Effect, Either } from "effect"
+import { Array as Arr, DateTime, Effect, Either } from "effect"
 import * as Decision from "../domain/Decision.ts"
 import { occurrenceKey } from "../domain/DueWork.ts"
 import type { NewWork } from "../domain/Settlement.ts"
@@ -32,6 +32,8 @@ export interface Decided {
   readonly decision: Decision.Decision
   /** The task's own schedule when absent. */
   readonly origin?: Origin
+  /** What the late ones were decided by. */
+  readonly policy?: MisfirePolicy
 }
 
 /** Why occurrences are decided now: their time has come, the task is resumed, or its schedule is edited. */
@@ -62,6 +64,7 @@ export const decide = (
 ): Either.Either<Decided, InvalidSchedule> =>
   Either.map(TaskSchedule.read(scheduleFields(task)), (plan) => ({
     task,
+    policy,
     decision: Decision.decide(
       {
         timeline: plan._tag === "Timed" ? plan.timeline : { next: () => null },
@@ -170,12 +173,10 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
     cancelable: ReadonlyMap<string, ReadonlyArray<string>>
   ) {
     const now = DateTime.toDateUtc(yield* DateTime.now)
-    const work = yield* Effect.forEach(
-      decided.flatMap(({ decision, origin = bySchedule, task }) =>
-        decision.fires.map((fire) => ({ fire, origin, task }))
-      ),
-      ({ fire, origin, task }) => Effect.map(Ids.next, (id) => workOf(id, task, fire, origin))
-    )
+    const fires = decided.flatMap(({ decision, ...of }) => decision.fires.map((fire) => ({ ...of, fire })))
+    // Serial runs go by their ids, which are random within a millisecond: they are dealt out in order.
+    const ids = (yield* Effect.replicateEffect(Ids.next, fires.length)).sort()
+    const work = Arr.zipWith(fires, ids, (fired, id) => workOf(id, fired))
     const replaced = decided.flatMap(({ decision, task }) =>
       decision.cancelUnfinished ? (cancelable.get(task.id) ?? []) : []
     )
@@ -200,15 +201,21 @@ const cursorRow = ({ decision, task }: Decided, now: Date) => {
   }
 }
 
-const workOf = (id: string, task: ScheduledTask, fire: Decision.DecidedFire, { key, ...origin }: Origin): NewWork => ({
-  ...workFor(id, task),
-  ...origin,
-  key: key(fire.scheduledFor),
-  scheduled_for: fire.scheduledFor,
-  due_at: fire.dueAt,
-  priority: fire.late && task.misfire_policy === "fire_all" ? backfillPriority : task.priority,
-  serial: fire.serial
-})
+const workOf = (
+  id: string,
+  { fire, origin = bySchedule, policy, task }: Omit<Decided, "decision"> & { readonly fire: Decision.DecidedFire }
+): NewWork => {
+  const { key, ...cause } = origin
+  return {
+    ...workFor(id, task),
+    ...cause,
+    key: key(fire.scheduledFor),
+    scheduled_for: fire.scheduledFor,
+    due_at: fire.dueAt,
+    priority: fire.late && policy === "fire_all" ? backfillPriority : task.priority,
+    serial: fire.serial
+  }
+}
 
 /** What every run takes over from its task. */
 export const workFor = (id: string, task: ScheduledTask) => ({

@@ -59,11 +59,14 @@ const kept = async (path: string) => {
 const drafted = async (folder: string, draft: string): Promise<ApiKey.ApiKey> => {
   await mkdir(folder, { recursive: true })
   const made = ApiKey.fromRandom(randomBytes(41))
-  const isOurs = await writeFile(draft, `${made.text}\n`, { mode: 0o600, flag: "wx" }).then(
-    () => true,
-    () => false
-  )
-  return isOurs ? made : ((await kept(draft)) ?? made)
+  await writeFile(draft, `${made.text}\n`, { mode: 0o600, flag: "wx" }).catch((error: unknown) => {
+    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error
+  })
+  const found = await kept(draft)
+  if (found !== undefined) return found
+  // A program was killed while it wrote.
+  await writeFile(draft, `${made.text}\n`, { mode: 0o600 })
+  return made
 }
 
 /** Another first start may have moved it already. */

@@ -45,9 +45,10 @@ const explained = <A, E, R>(program: Effect.Effect<A, E, R>) =>
       const error = Cause.squash(cause)
       if (Cause.isInterruptedOnly(cause)) return Effect.void
       if (ConfigError.isConfigError(error)) return Effect.forEach(sentences(error), say)
-      return error instanceof Error && "_tag" in error && !Cause.isDie(cause)
-        ? say(error.message)
-        : say(Cause.pretty(cause))
+      if (!(error instanceof Error && "_tag" in error) || Cause.isDie(cause)) return say(Cause.pretty(cause))
+      return say(
+        error._tag === "StoreUnavailable" ? "The database went away while the program started." : error.message
+      )
     })
   )
 

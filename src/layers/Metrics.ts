@@ -144,6 +144,11 @@ export const authFailures = counter(
   ["reason"],
   "Refused credentials: absent, malformed, unknown, expired, disabled."
 )
+export const ingress = counter(
+  "ordinaut_ingress_events_total",
+  ["outcome"],
+  "Entries of the ingress stream: accepted, or dead letters."
+)
 export const redisUp = gauge("ordinaut_redis_up", [], "1 while Redis answers.")
 export const clockError = gauge(
   "ordinaut_clock_error_seconds",

@@ -1,4 +1,5 @@
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import type { Scope } from "effect"
 import { Redis as Client } from "ioredis"
 import * as Metrics from "./Metrics.ts"
 import * as Settings from "./Settings.ts"
@@ -13,6 +14,8 @@ export class Redis extends Context.Tag("ordinaut/Redis")<
   Redis,
   Option.Option<{
     readonly use: <A>(command: (client: Client) => Promise<A>) => Effect.Effect<A, RedisUnavailable>
+    /** A connection of its own, for a reader that blocks: its commands wait for nobody and nobody waits for them. */
+    readonly dedicated: Effect.Effect<Client, never, Scope.Scope>
   }>
 >() {
   static readonly layer = Layer.scoped(
@@ -20,11 +23,14 @@ export class Redis extends Context.Tag("ordinaut/Redis")<
     Effect.gen(function* () {
       const url = yield* Settings.redisUrl
       if (Option.isNone(url)) return Option.none()
-      const client = yield* Effect.acquireRelease(
-        Effect.sync(() => connect(Redacted.value(url.value))),
-        (made) => Effect.sync(() => made.disconnect())
-      )
+      const acquire = (commandTimeout: number) =>
+        Effect.acquireRelease(
+          Effect.sync(() => connect(Redacted.value(url.value), commandTimeout)),
+          (made) => Effect.sync(() => made.disconnect())
+        )
+      const client = yield* acquire(5000)
       return Option.some({
+        dedicated: acquire(15_000),
         use: <A>(command: (client: Client) => Promise<A>) =>
           Effect.tryPromise({
             try: () => command(client),
@@ -35,11 +41,11 @@ export class Redis extends Context.Tag("ordinaut/Redis")<
   )
 }
 
-const connect = (url: string) => {
+const connect = (url: string, commandTimeout: number) => {
   const client = new Client(url, {
     enableOfflineQueue: false,
     maxRetriesPerRequest: 1,
-    commandTimeout: 5000,
+    commandTimeout,
     connectTimeout: 5000,
     keepAlive: 10_000,
     retryStrategy: (attempt) => Math.min(attempt * 200, 5000)

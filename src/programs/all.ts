@@ -14,6 +14,7 @@ import { EventStream } from "../layers/EventStream.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
 import { History } from "../layers/History.ts"
+import * as Ingress from "../layers/Ingress.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
@@ -31,7 +32,14 @@ import { Tools } from "../layers/Tools.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 import { Worker } from "../layers/Worker.ts"
 
-const Main = Layer.mergeAll(Welcome.layer, Scheduler.loop, Worker.loop, EventStream.loop, Queue.loop).pipe(
+const Main = Layer.mergeAll(
+  Welcome.layer,
+  Scheduler.loop,
+  Worker.loop,
+  EventStream.loop,
+  Queue.loop,
+  Ingress.loop
+).pipe(
   Layer.provide(Server.layer),
   Layer.provide(Listen.api("127.0.0.1")),
   Layer.provide([

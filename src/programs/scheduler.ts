@@ -5,10 +5,12 @@ import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
 import { DueTasks } from "../layers/DueTasks.ts"
+import { Events } from "../layers/Events.ts"
 import { EventStream } from "../layers/EventStream.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
 import { History } from "../layers/History.ts"
+import * as Ingress from "../layers/Ingress.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
 import * as Migrations from "../layers/Migrations.ts"
@@ -17,8 +19,8 @@ import { Redis } from "../layers/Redis.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
-const Loops = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop).pipe(
-  Layer.provide([Scheduler.layer, Backfills.layer, EventStream.layer, History.layer, Queue.layer]),
+const Loops = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop, Ingress.loop).pipe(
+  Layer.provide([Scheduler.layer, Backfills.layer, Events.layer, EventStream.layer, History.layer, Queue.layer]),
   Layer.provide(DueTasks.layer),
   Layer.provide([Lease.layer, Audit.layer]),
   Layer.provide(Migrations.layerAwaited),
