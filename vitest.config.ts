@@ -1,7 +1,12 @@
 import { defineConfig } from "vitest/config"
 
 /** Tests that need no service: they run alone, at once, with `npx vitest run tests/domain`. */
-const pure = ["tests/domain/**/*.test.ts", "tests/architecture.test.ts"]
+const pure = [
+  "tests/domain/**/*.test.ts",
+  "tests/simulation/**/*.test.ts",
+  "tests/architecture.test.ts",
+  "tests/docs.test.ts"
+]
 
 export default defineConfig({
   test: {

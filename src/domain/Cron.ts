@@ -40,7 +40,9 @@ const parseFields = (expr: string): Either.Either<Fields, string> =>
   Either.gen(function* () {
     const trimmed = expr.trim()
     if (trimmed.toLowerCase() === "@reboot") {
-      return yield* Either.left("@reboot is no time; as an RRULE with a start of its own: FREQ=DAILY;COUNT=1")
+      return yield* Either.left(
+        "@reboot names no time; a task of kind once runs at one instant, and run_now whenever it is asked"
+      )
     }
     const text = trimmed.startsWith("@") ? nicknames.get(trimmed.toLowerCase()) : trimmed
     if (text === undefined) {

@@ -29,7 +29,7 @@ export const StepRetry = Schema.Struct({
   backoff_seconds: optional(BackoffSeconds),
   backoff_max_seconds: optional(BackoffSeconds),
   /** Only failures with these codes are retried; by default, the retryable ones. */
-  on: optional(Schema.Array(ErrorCode))
+  on: optional(Schema.Array(ErrorCode).pipe(Schema.maxItems(30)))
 })
 
 /** What follows when a step has failed for good: the run fails, goes on with null as output, or jumps to a later step. */

@@ -55,6 +55,9 @@ export interface Reading {
 
 const LONGEST = 4096
 
+/** What a jitter or a snooze moves must still be an instant with a year of four digits. */
+const latest = Date.UTC(9999, 0, 1)
+
 /** Closeness is judged by this many gaps between the first occurrences. */
 const JUDGED_GAPS = 200
 
@@ -90,6 +93,8 @@ const once = (expr: string, zone: Zone.Zone): Either.Either<CompiledSchedule, In
     offset === ""
       ? Zone.resolve(zone, reading)
       : reading - (offset === "Z" ? 0 : east * (hours * 60 + minutes) * 60_000)
+  if (only < 0 || only >= latest)
+    return refuse("invalid_schedule", "schedule_expr", `"${expr}" lies outside the years 1970 to 9998`)
   const asked = offset === "" ? reading : Zone.toLocal(zone, only)
   return Either.right({
     zone,

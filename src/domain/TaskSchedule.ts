@@ -43,10 +43,18 @@ export const onEvent = (expr: string): Either.Either<OnEvent, InvalidSchedule> =
   Either.gen(function* () {
     const [, topic = "", condition] = /^\s*(\S+)(?:\s+if\s+([^]+))?\s*$/.exec(expr) ?? []
     const pattern = yield* Either.mapLeft(parsePattern(topic), refuse)
+    if (pattern.words[0] === "ordinaut") {
+      return yield* Either.left(
+        refuse("topics below ordinaut tell what becomes of runs; tasks cannot be started by them in this version")
+      )
+    }
     const filter =
       condition === undefined
         ? null
         : yield* Either.mapLeft(compileCondition(condition, ""), ({ message }) => refuse(message))
+    const stranger = filter?.references.find(([root]) => root !== "event" && root !== "now")
+    if (stranger !== undefined)
+      return yield* Either.left(refuse(`a filter reads event and now; there is no ${stranger.join(".")} here`))
     return { _tag: "OnEvent", pattern, filter }
   })
 

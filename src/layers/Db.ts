@@ -2,7 +2,7 @@ import * as Reactivity from "@effect/experimental/Reactivity"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
-import { Context, Duration, Effect, Layer, Option, ParseResult, Redacted } from "effect"
+import { Context, Duration, Effect, Layer, Option, ParseResult, Redacted, Schema } from "effect"
 import Pg from "pg"
 import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import * as Retries from "./Retries.ts"
@@ -106,6 +106,21 @@ export const reachable = SqlClient.SqlClient.pipe(
   ),
   Effect.retry(Retries.boot),
   Effect.asVoid
+)
+
+/** The database answers, and lets nobody in who comes with this URL. */
+export class DatabaseRefuses extends Schema.TaggedError<DatabaseRefuses>()("DatabaseRefuses", {
+  message: Schema.String
+}) {}
+
+/** As `reachable`, but fails where waiting does not help: a wrong user, password or database name (classes 28 and 3D). */
+export const admitted = SqlClient.SqlClient.pipe(
+  Effect.flatMap((sql) => sql`SELECT 1`),
+  Effect.catchIf(
+    (error) => /^(28|3D)/.test(codeOf(error)),
+    (error) => new DatabaseRefuses({ message: `The database refuses DATABASE_URL: ${reasonOf(error)}` })
+  ),
+  Effect.catchTag("SqlError", () => reachable)
 )
 
 /** `layerNamed` under the product's own name. */

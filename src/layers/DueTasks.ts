@@ -7,6 +7,7 @@ import * as Firing from "./Firing.ts"
 import { Lease } from "./Lease.ts"
 import { decodeScheduled, millisOf } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
+import { Wakeups } from "./Wakeups.ts"
 
 /** What becomes of a task that is due: its decision, or in words why it cannot be decided. */
 export type Decide = (task: ScheduledTask, unfinished: boolean) => Either.Either<Firing.Decided, string>
@@ -36,6 +37,7 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
     this,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
+      const wakeups = yield* Wakeups
       const write = Firing.make(sql, yield* Lease)
 
       const setAside = Effect.fnUntraced(function* (task: ScheduledTask, reason: string, now: Date) {
@@ -47,12 +49,12 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
 
       return DueTasks.of({
         fire: Effect.fn("DueTasks.fire")(function* (now, limit, decide) {
-          return yield* Effect.gen(function* () {
+          const { replaced, ...done } = yield* Effect.gen(function* () {
             const at = new Date(now)
             const tasks = yield* sql`
               SELECT * FROM task WHERE status = 'active' AND quarantined_at IS NULL AND next_due_at <= ${at}
               ORDER BY next_due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED`.pipe(Effect.flatMap(decodeScheduled))
-            if (tasks.length === 0) return { taken: 0, fired: 0 }
+            if (tasks.length === 0) return { taken: 0, fired: 0, replaced: false }
             const careful = tasks.filter(({ overlap_policy }) => overlap_policy !== "allow")
             const unfinished = yield* Firing.unfinishedRuns(sql, careful)
             const decided: Array<Firing.Decided> = []
@@ -62,8 +64,11 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
               else yield* setAside(task, made.left, at)
             }
             const fired = yield* write(decided, unfinished)
-            return { taken: tasks.length, fired: fired.length }
+            const cancels = decided.some(({ decision }) => decision.cancelUnfinished)
+            return { taken: tasks.length, fired: fired.length, replaced: cancels }
           }).pipe(sql.withTransaction)
+          if (replaced) yield* wakeups.signal("cancel")
+          return done
         }, storeErrors),
 
         nextAt: Effect.gen(function* () {

@@ -142,7 +142,10 @@ export class Events extends Context.Tag("ordinaut/Events")<
           })
           return { event_id: id, triggered_runs }
         }).pipe(sql.withTransaction)
-        if (accepted.triggered_runs.length > 0) yield* wakeups.signal("work")
+        if (accepted.triggered_runs.length > 0) {
+          yield* wakeups.signal("work")
+          yield* wakeups.signal("cancel")
+        }
         yield* wakeups.signal("outbox")
         return accepted
       })

@@ -1,4 +1,4 @@
-import { Cause, Clock, DateTime, Duration, Effect, Exit, Random } from "effect"
+import { Cause, Clock, DateTime, Duration, Effect, Exit, Option, Random } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import { delay } from "../domain/Retry.ts"
 import type { RunError } from "../domain/Run.ts"
@@ -24,16 +24,21 @@ export const execute = (
     const now = yield* Clock.currentTimeMillis
     const attemptLeft = timeout_seconds * 1000 - (now - DateTime.toEpochMillis(work.attempt_started_at))
     const runLeft = work.deadline_at === null ? Infinity : DateTime.toEpochMillis(work.deadline_at) - now
-    const overtime = () =>
-      runLeft <= attemptLeft
-        ? StepFailed.of("deadline", "the run's deadline has passed")
-        : StepFailed.of("timeout", `the attempt took longer than ${timeout_seconds} s`)
-    const failed = yield* pipeline.run(plan, work, input, record).pipe(
-      Effect.timeoutFail({
-        duration: Duration.millis(Math.max(0, Math.min(attemptLeft, runLeft))),
-        onTimeout: () => runError(null, overtime())
+    let cut: string | null = null
+    const ended = yield* pipeline
+      .run(plan, work, input, (step) => {
+        if (step.state === "canceled") cut = step.step_id
+        return record(step)
       })
-    )
+      .pipe(Effect.timeoutOption(Duration.millis(Math.max(0, Math.min(attemptLeft, runLeft)))))
+    if (Option.isNone(ended)) {
+      const error =
+        runLeft <= attemptLeft
+          ? StepFailed.of("deadline", "the run's deadline has passed")
+          : StepFailed.of("timeout", `the attempt took longer than ${timeout_seconds} s`)
+      return yield* Effect.fail({ ...runError(null, error), step_id: cut })
+    }
+    const failed = ended.value
     if (failed !== null) yield* Effect.fail(runError(failed.step, failed.error))
   })
 

@@ -1,5 +1,5 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
-import { Array as Arr, DateTime, Effect, Either } from "effect"
+import { DateTime, Effect, Either } from "effect"
 import * as Decision from "../domain/Decision.ts"
 import { occurrenceKey } from "../domain/DueWork.ts"
 import type { NewWork } from "../domain/Settlement.ts"
@@ -174,9 +174,7 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
   ) {
     const now = DateTime.toDateUtc(yield* DateTime.now)
     const fires = decided.flatMap(({ decision, ...of }) => decision.fires.map((fire) => ({ ...of, fire })))
-    // Serial runs go by their ids, which are random within a millisecond: they are dealt out in order.
-    const ids = (yield* Effect.replicateEffect(Ids.next, fires.length)).sort()
-    const work = Arr.zipWith(fires, ids, (fired, id) => workOf(id, fired))
+    const work = yield* Effect.forEach(fires, (fired) => Effect.map(Ids.next, (id) => workOf(id, fired)))
     const replaced = decided.flatMap(({ decision, task }) =>
       decision.cancelUnfinished ? (cancelable.get(task.id) ?? []) : []
     )

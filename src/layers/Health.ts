@@ -3,7 +3,6 @@ import { Context, DateTime, Duration, Effect, Layer, Option } from "effect"
 import { offsetAt, find, tzdataVersion } from "../domain/Zone.ts"
 import { Draining } from "./Draining.ts"
 import { Heartbeats } from "./Heartbeats.ts"
-import * as Metrics from "./Metrics.ts"
 import * as Migrations from "./Migrations.ts"
 import { Redis } from "./Redis.ts"
 
@@ -63,8 +62,6 @@ export class Health extends Context.Tag("ordinaut/Health")<
         const now = DateTime.toEpochMillis(yield* DateTime.now)
         const workers = live.filter(({ program }) => program === "worker").length
         const schedulers = live.filter(({ program }) => program === "scheduler")
-        Metrics.workers.add(workers, {})
-        Metrics.schedulers.add(schedulers.length, {})
         const ages = schedulers.flatMap(({ last_pass_at }) =>
           last_pass_at === null ? [] : [now - DateTime.toEpochMillis(last_pass_at)]
         )

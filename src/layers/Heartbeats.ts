@@ -4,6 +4,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { storeErrors } from "./Db.ts"
+import * as Metrics from "./Metrics.ts"
 import { version } from "./Version.ts"
 
 /** A heartbeat is fresh for that long; programs beat every third of it. */
@@ -43,7 +44,7 @@ export class Heartbeats extends Context.Tag("ordinaut/Heartbeats")<
     readonly beat: (beat: Beat) => Effect.Effect<void, StoreUnavailable>
     /** Says good-bye, so that nobody waits for the heartbeat to grow old. */
     readonly leave: (id: string) => Effect.Effect<void, StoreUnavailable>
-    /** Those with a fresh heartbeat. */
+    /** Those with a fresh heartbeat; keeps their gauges. */
     readonly live: Effect.Effect<ReadonlyArray<Heartbeat>, StoreUnavailable>
   }
 >() {
@@ -78,9 +79,12 @@ export class Heartbeats extends Context.Tag("ordinaut/Heartbeats")<
 
         live: Effect.gen(function* () {
           const now = DateTime.toEpochMillis(yield* DateTime.now)
-          return yield* sql`
+          const live = yield* sql`
             SELECT * FROM worker_heartbeat WHERE last_seen > ${new Date(now - Duration.toMillis(freshFor))}
             ORDER BY program, started_at`.pipe(Effect.flatMap(Schema.decodeUnknown(Schema.Array(Heartbeat))))
+          Metrics.workers.add(live.filter(({ program }) => program === "worker").length, {})
+          Metrics.schedulers.add(live.filter(({ program }) => program === "scheduler").length, {})
+          return live
         }).pipe(Effect.withSpan("Heartbeats.live"), storeErrors)
       })
     })

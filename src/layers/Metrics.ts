@@ -45,7 +45,7 @@ const gauge = <L extends string = never>(name: string, labels: ReadonlyArray<L>,
   labeled("gauge", (key) => Metric.gauge(key, { description: meaning }), name, labels, meaning)
 
 /** 1 ms to 4 minutes, each bound twice the last. */
-const seconds = MetricBoundaries.exponential({ start: 0.001, factor: 2, count: 19 })
+const seconds = MetricBoundaries.exponential({ start: 0.001, factor: 2, count: 20 })
 const rows = MetricBoundaries.exponential({ start: 1, factor: 2, count: 12 })
 
 const histogram = <L extends string = never>(

@@ -1,4 +1,4 @@
-import { Clock, Context, DateTime, Duration, Effect, Either, Layer, Random, Schedule } from "effect"
+import { Clock, Context, DateTime, Duration, Effect, Either, Layer, LogLevel, Random, Schedule } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import { holds } from "../domain/Expression.ts"
 import type { Bindings } from "../domain/Expression.ts"
@@ -134,11 +134,17 @@ export class Pipeline extends Context.Tag("ordinaut/Pipeline")<
             const { calls, result } = Either.isLeft(prepared)
               ? { result: Either.left(prepared.left), calls: 0 }
               : yield* call(plan, step, rendered, bindings, work).pipe(
+                  Effect.onInterrupt(() => ended({ state: "canceled", input: rendered, output: null, error: null })),
                   Effect.catchAll((error) => Effect.succeed({ result: Either.left(error), calls: 0 }))
                 )
             if (Either.isRight(result)) {
               const { log, output, simulated } = result.right
               const logs = log === undefined ? [] : [{ ...log, at: DateTime.formatIso(yield* DateTime.now) }]
+              if (log !== undefined) {
+                yield* Effect.logWithLevel(logLevels[log.level], log.message).pipe(
+                  Effect.annotateLogs({ run_id: work.id, task_id: work.task_id, step_id: step.id, data: log.data })
+                )
+              }
               yield* ended({ state: "succeeded", input: rendered, output, error: null, calls, simulated, logs })
               continue
             }
@@ -160,6 +166,8 @@ export class Pipeline extends Context.Tag("ordinaut/Pipeline")<
     })
   )
 }
+
+const logLevels = { debug: LogLevel.Debug, info: LogLevel.Info, warn: LogLevel.Warning, error: LogLevel.Error }
 
 /** What is known of the run so far. */
 interface State {
@@ -187,7 +195,7 @@ const resume = ({ pipeline }: Plan, input: RunInput): State => {
     const step = pipeline.steps.find(({ id }) => id === known.step_id)
     if (step === undefined) continue
     state.calls.set(step.id, known.attempt)
-    if (known.state === "failed" && step.onError === "fail") continue
+    if (known.state === "canceled" || (known.state === "failed" && step.onError === "fail")) continue
     remember(state, step, known.output, known.error)
     if (known.state === "failed" && typeof step.onError === "object") state.jumps.set(step.id, step.onError.goto)
   }

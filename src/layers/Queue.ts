@@ -3,6 +3,7 @@ import { Context, DateTime, Effect, Layer, Schedule } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
+import { Heartbeats } from "./Heartbeats.ts"
 import * as Metrics from "./Metrics.ts"
 import * as Retries from "./Retries.ts"
 
@@ -56,13 +57,17 @@ export class Queue extends Context.Tag("ordinaut/Queue")<
     })
   )
 
-  /** Keeps the gauges of the queue fresh. */
+  /** Keeps the gauges of the queue, and of who is alive, fresh. */
   static readonly loop = Layer.scopedDiscard(
     Effect.gen(function* () {
       const queue = yield* Queue
+      const heartbeats = yield* Heartbeats
       const draining = yield* Draining
       yield* draining.supervised(
-        queue.depth.pipe(Effect.repeat(Schedule.spaced("5 seconds")), Effect.retry(Retries.loop))
+        Effect.zipRight(heartbeats.live, queue.depth).pipe(
+          Effect.repeat(Schedule.spaced("5 seconds")),
+          Effect.retry(Retries.loop)
+        )
       )
     })
   )

@@ -131,7 +131,7 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
             })
             return yield* one(actor, id)
           }).pipe(sql.withTransaction)
-          yield* wakeups.signal("work")
+          yield* wakeups.signal("cancel")
           return run
         }, storeErrors)
       })

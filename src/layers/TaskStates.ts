@@ -99,7 +99,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
           return after
         }).pipe(
           sql.withTransaction,
-          Effect.tap(() => Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("work")))
+          Effect.tap(() => Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("cancel")))
         )
 
       /** Decides the next occurrence at once, as a run due at `until`, and moves the cursor to the one after it. */

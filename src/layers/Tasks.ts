@@ -8,10 +8,9 @@ import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
 import { check } from "../domain/PipelineChecks.ts"
 import { InvalidPipeline } from "../domain/PipelineSpec.ts"
-import type { ScheduleKind } from "../domain/ScheduleSpec.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { DuplicateTask, Revision, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
-import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch, TaskStatus } from "../domain/Task.ts"
+import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { Audit } from "./Audit.ts"
 import { constraintOf, storeErrors } from "./Db.ts"
@@ -19,20 +18,10 @@ import * as Firing from "./Firing.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
 import * as Settings from "./Settings.ts"
+import { narrow } from "./TaskFilter.ts"
+import type { TaskFilter } from "./TaskFilter.ts"
 import * as TaskRows from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
-
-/** Which tasks a list shows; what is absent does not narrow it. */
-export interface TaskFilter {
-  readonly status?: TaskStatus | undefined
-  readonly schedule_kind?: ScheduleKind | undefined
-  readonly created_by?: string | undefined
-  /** All of these, as `key:value`. */
-  readonly label?: ReadonlyArray<string> | undefined
-  /** A part of the title or the description, in any case. */
-  readonly q?: string | undefined
-  readonly due_before?: DateTime.Utc | undefined
-}
 
 type Invalid = InvalidSchedule | InvalidPipeline
 
@@ -188,18 +177,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
 
         list: Effect.fn("Tasks.list")(function* (actor, filter, page) {
           const now = DateTime.toDateUtc(yield* DateTime.now)
-          const pattern = `%${(filter.q ?? "").replace(/[\\%_]/g, "\\$&")}%`
-          const labels = Object.fromEntries((filter.label ?? []).map((label) => splitLabel(label)))
-          const where = sql.and([
-            rows.visible(actor),
-            ...(page.before === null ? [] : [sql`t.id < ${page.before}`]),
-            ...(filter.status === undefined ? [] : [sql`t.status = ${filter.status}`]),
-            ...(filter.schedule_kind === undefined ? [] : [sql`t.schedule_kind = ${filter.schedule_kind}`]),
-            ...(filter.created_by === undefined ? [] : [sql`t.created_by = ${filter.created_by}`]),
-            ...(filter.label === undefined ? [] : [sql`t.labels @> ${JSON.stringify(labels)}::jsonb`]),
-            ...(filter.q === undefined ? [] : [sql`(t.title ILIKE ${pattern} OR t.description ILIKE ${pattern})`]),
-            ...(filter.due_before === undefined ? [] : [sql`t.next_due_at < ${DateTime.toDateUtc(filter.due_before)}`])
-          ])
+          const where = narrow(sql, rows.visible(actor), filter, page)
           return pageOf(yield* rows.select(sql`${where} ORDER BY t.id DESC LIMIT ${page.limit + 1}`, now), page.limit)
         }, storeErrors),
 
@@ -294,8 +272,3 @@ const kept = (task: TaskRows.ScheduledTask): Cursor.Cursor => ({
   countEnd: TaskRows.millisOf(task.count_end),
   tzdataVersion: task.tzdata_version ?? ""
 })
-
-const splitLabel = (label: string): readonly [string, string] => {
-  const at = label.indexOf(":")
-  return at < 0 ? [label, ""] : [label.slice(0, at), label.slice(at + 1)]
-}

@@ -4,14 +4,17 @@ import Pg from "pg"
 import * as Retries from "./Retries.ts"
 import * as Settings from "./Settings.ts"
 
-/** What may have something to do: the scheduler (`schedule`), the workers (`work`), the publisher (`outbox`). */
-export type Channel = "schedule" | "work" | "outbox"
+/**
+ * What may have something to do: the scheduler (`schedule`), workers with free slots (`work`) or with runs that are to stop (`cancel`),
+ * the publisher (`outbox`).
+ */
+export type Channel = "schedule" | "work" | "cancel" | "outbox"
 
 const forEach = <A, E, R>(make: (channel: Channel) => Effect.Effect<A, E, R>) =>
-  Effect.all({ schedule: make("schedule"), work: make("work"), outbox: make("outbox") })
+  Effect.all({ schedule: make("schedule"), work: make("work"), cancel: make("cancel"), outbox: make("outbox") })
 
 const isChannel = (text: string | undefined): text is Channel =>
-  text === "schedule" || text === "work" || text === "outbox"
+  text === "schedule" || text === "work" || text === "cancel" || text === "outbox"
 
 /** Signals of one channel are sent at most this often; the first at once. */
 const gap = Duration.millis(20)
@@ -22,6 +25,8 @@ class ListenerLost extends Schema.TaggedError<ListenerLost>()("ListenerLost", { 
 interface Contract {
   /** Wakes the channel's loops in all processes. To be called after the commit. */
   readonly signal: (channel: Channel) => Effect.Effect<void>
+  /** Wakes the channel's loop in this process alone. */
+  readonly signalHere: (channel: Channel) => Effect.Effect<void>
   /** Returns at the next signal, or after `atMost`. A signal since the last call counts. */
   readonly wait: (channel: Channel, atMost: Duration.DurationInput) => Effect.Effect<void>
 }
@@ -57,6 +62,7 @@ export class Wakeups extends Context.Tag("ordinaut/Wakeups")<Wakeups, Contract>(
       )
       return Wakeups.of({
         wait: here.wait,
+        signalHere: here.signal,
         signal: (channel) => Effect.zipRight(here.signal(channel), outgoing[channel].offer(true))
       })
     })
@@ -65,8 +71,10 @@ export class Wakeups extends Context.Tag("ordinaut/Wakeups")<Wakeups, Contract>(
 
 const local: Effect.Effect<Contract> = Effect.gen(function* () {
   const queues = yield* forEach(() => Queue.sliding<boolean>(1))
+  const signal = (channel: Channel) => Effect.asVoid(queues[channel].offer(true))
   return {
-    signal: (channel) => Effect.asVoid(queues[channel].offer(true)),
+    signal,
+    signalHere: signal,
     wait: (channel, atMost) => queues[channel].take.pipe(Effect.timeoutOption(atMost), Effect.asVoid)
   }
 })

@@ -34,8 +34,11 @@ import { Wakeups } from "./Wakeups.ts"
 const mostSettled = 500
 /** Without a wake-up a worker looks for work this often; jittered, so that several do not look at once. */
 const pollEvery = Duration.millis(500)
-/** A lease counts as over this long before it is: a frozen worker that wakes up writes nothing. */
-const fenceMargin = Duration.seconds(4)
+/**
+ * A lease counts as over this long before it is: a frozen worker that wakes up writes nothing. Of a short lease it takes no larger
+ * part than of the usual one, 4 of 15 s, so that the renewal at a third comes before.
+ */
+const fenceMargin = (leaseFor: Duration.Duration) => Duration.min(Duration.seconds(4), Duration.times(leaseFor, 4 / 15))
 
 const noInput: RunInput = { params: null, event: null, finished: [] }
 
@@ -88,7 +91,8 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       let draining = false
       const isolation = makeIsolation()
 
-      const heldUntil = () => performance.now() + Duration.toMillis(leaseFor) - Duration.toMillis(fenceMargin)
+      const heldFor = Duration.toMillis(leaseFor) - Duration.toMillis(fenceMargin(leaseFor))
+      const heldUntil = () => performance.now() + heldFor
 
       const interrupt = (run: Running, reason: Interruption) =>
         Effect.suspend(() => {
@@ -110,7 +114,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
                 const end = yield* endOf(exit, work, plan, reason, finished_at)
                 if (end === null) return
                 yield* settlements.offer({ work, steps, finished_at, ...end })
-                yield* wakeups.signal("work")
+                yield* wakeups.signalHere("work")
               })
             ),
             Effect.exit,
@@ -153,6 +157,9 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
           }
         }
         if (settled.length > 0) yield* wakeups.signal("outbox")
+        // The scheduler may have to wake up earlier than it meant to.
+        if (settled.some(({ outcome }) => outcome === "retried" || outcome === "parked"))
+          yield* wakeups.signal("schedule")
         return settled.length + leased.length
         // Interrupted in between, it would hold leases that nobody runs, renews or hands back.
       }).pipe(Effect.uninterruptible)
@@ -207,7 +214,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
           const now = performance.now()
           if (isolation.asks(now) && (yield* lease.suspects)) {
             isolation.close(now)
-            yield* wakeups.signal("work")
+            yield* wakeups.signalHere("work")
           }
         }),
         idle: Effect.flatMap(Random.next, (unit) => wakeups.wait("work", Duration.times(pollEvery, 0.75 + unit / 2))),
@@ -228,6 +235,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
   static readonly loop = Layer.scopedDiscard(
     Effect.gen(function* () {
       const worker = yield* Worker
+      const wakeups = yield* Wakeups
       const heartbeats = yield* Heartbeats
       const draining = yield* Draining
       const leaseFor = yield* Settings.leaseFor
@@ -252,7 +260,9 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       // What stands first ends last: leases are renewed and fenced until the drain is over.
       yield* Effect.addFinalizer(() => Effect.ignore(heartbeats.leave(worker.id)))
       yield* every(beat, beatEvery)
-      yield* every(worker.renew, Duration.times(leaseFor, 1 / 3))
+      // At a third of the lease, and at once when something is to be canceled: that is read where leases are renewed.
+      const renewals = Effect.zipRight(wakeups.wait("cancel", Duration.times(leaseFor, 1 / 3)), worker.renew)
+      yield* draining.supervised(renewals.pipe(Effect.forever, Effect.retry(Retries.loop)))
       yield* every(worker.fence, "500 millis")
       yield* Effect.addFinalizer(() => worker.drain)
       yield* every(worker.rescue, "1 second")

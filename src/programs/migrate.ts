@@ -17,6 +17,8 @@ const FirstAdminLayer = Layer.effectDiscard(FirstAdmin.fromSettings).pipe(
 const Main = Layer.mergeAll(FirstAdminLayer, History.layerPrepared).pipe(
   Layer.provide(Migrations.layer),
   Layer.provide(Clock.layerSynchronized),
+  Layer.provide(Layer.effectDiscard(Db.admitted)),
+  Layer.provide(MasterKey.layer),
   Layer.provide(Db.layerNamed("ordinaut-migrate"))
 )
 

@@ -5,16 +5,18 @@ import * as ApiKey from "../../src/domain/ApiKey.ts"
 import { isId, uuidV7 } from "../../src/domain/Id.ts"
 import { pageOf } from "../../src/domain/Page.ts"
 
+const instant = fc.integer({ min: 0, max: 2 ** 48 - 1 })
+const sequence = fc.integer({ min: 0, max: 4095 })
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length })
 
 describe("ids", () => {
   it("are UUIDs of version 7 and the RFC's variant (RFC 9562, appendix A.6)", () => {
     // The RFC's example: 0x17F22E279B0 ms, rand_a 0xCC3, rand_b 0x18C4DC0C0C07398F.
-    const random = Uint8Array.from([0xcc >> 4, 0xc3, 0x18, 0xc4, 0xdc, 0x0c, 0x0c, 0x07, 0x39, 0x8f])
-    assert.strictEqual(uuidV7(0x17f22e279b0, random), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f")
+    const random = Uint8Array.from([0, 0, 0x18, 0xc4, 0xdc, 0x0c, 0x0c, 0x07, 0x39, 0x8f])
+    assert.strictEqual(uuidV7(0x17f22e279b0, random, 0xcc3), "017f22e2-79b0-7cc3-98c4-dc0c0c07398f")
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 2 ** 48 - 1 }), bytes(10), (millis, random) => {
-        const id = uuidV7(millis, random)
+      fc.property(instant, bytes(10), sequence, (millis, random, number) => {
+        const id = uuidV7(millis, random, number)
         assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
         assert.isTrue(isId(id))
         assert.strictEqual(Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16), millis)
@@ -22,12 +24,12 @@ describe("ids", () => {
     )
   })
 
-  it("order as their instants do, as text", () => {
-    const instant = fc.integer({ min: 0, max: 2 ** 48 - 1 })
+  it("order as their instants do, and within one by their sequence, as text", () => {
+    const moment = fc.tuple(fc.oneof(fc.constant(1), instant), sequence)
     fc.assert(
-      fc.property(instant, instant, bytes(10), bytes(10), (a, b, one, other) => {
-        fc.pre(a !== b)
-        assert.strictEqual(uuidV7(a, one) < uuidV7(b, other), a < b)
+      fc.property(moment, moment, bytes(10), bytes(10), ([a, m], [b, n], one, other) => {
+        fc.pre(a !== b || m !== n)
+        assert.strictEqual(uuidV7(a, one, m) < uuidV7(b, other, n), a < b || (a === b && m < n))
       })
     )
   })

@@ -1,7 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Tracer } from "effect"
-import type { Exit } from "effect"
 import { Backfills } from "../../src/layers/Backfills.ts"
 import { EventStream } from "../../src/layers/EventStream.ts"
 import { Lease } from "../../src/layers/Lease.ts"
@@ -25,7 +24,7 @@ const recorder = (texts: Set<string>) =>
       links,
       sampled: true,
       kind,
-      end: (_: bigint, __: Exit.Exit<unknown, unknown>) => undefined,
+      end: () => undefined,
       attribute: (key, value) => {
         if (key === "db.query.text" && typeof value === "string") texts.add(value)
       },

@@ -121,7 +121,11 @@ layer(services())("a lease that nobody renews", (it) => {
       yield* work
       yield* lease.promote
       yield* work
-      const { items } = yield* (yield* Runs).list(actor, { task_id: id, state: "succeeded" }, { limit: 10, before: null })
+      const { items } = yield* (yield* Runs).list(
+        actor,
+        { task_id: id, state: "succeeded" },
+        { limit: 10, before: null }
+      )
       assert.lengthOf(items, 2)
     })
   )

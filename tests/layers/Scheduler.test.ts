@@ -3,6 +3,7 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { inject } from "vitest"
 import { dueAt } from "../../src/domain/ScheduleSpec.ts"
+import { DueTasks } from "../../src/layers/DueTasks.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
@@ -128,7 +129,7 @@ layer(Layer.provideMerge(owner, services()))("Scheduler", (it) => {
     world((actor) =>
       Effect.gen(function* () {
         const { id } = yield* create(actor, { schedule_expr: "30 3 * * *", timezone: "Europe/Chisinau" })
-        for (let n = 1; n <= 29; n++) yield* tickAt(n * day)
+        for (let n = 1; n <= 28; n++) yield* tickAt(n * day)
         const runs = yield* told(actor, id)
         assert.deepStrictEqual(runs.slice(-3), [
           "2026-03-28 01:30 queued",
@@ -418,6 +419,23 @@ layer(Layer.provideMerge(owner, services()))("Scheduler", (it) => {
     )
   )
 
+  it.effect("an edit decides an occurrence whose jitter lies ahead; a cancellation too", () =>
+    world((actor) =>
+      Effect.gen(function* () {
+        const tasks = yield* Tasks
+        const states = yield* TaskStates
+        const hourly = { schedule_expr: "0 * * * *", jitter_seconds: 3000 }
+        const edited = yield* create(actor, hourly)
+        const canceled = yield* create(actor, hourly)
+        yield* tickAt(hour)
+        yield* tasks.patch(actor, edited.id, { schedule_expr: "30 * * * *" }, null)
+        yield* states.cancel(actor, canceled.id, change)
+        assert.deepStrictEqual(yield* told(actor, edited.id), ["10:00 queued"])
+        assert.deepStrictEqual(yield* told(actor, canceled.id), ["10:00 skipped canceled 1 from 10:00"])
+      })
+    )
+  )
+
   it.effect("an edit loses nothing where more than a thousand are within the grace", () =>
     world((actor) =>
       Effect.gen(function* () {
@@ -624,6 +642,7 @@ layer(Layer.provideMerge(owner, services()))("Scheduler", (it) => {
         const url = new URL(inject("databaseUrl"))
         url.pathname = name
         const separate = Scheduler.layer.pipe(
+          Layer.provide(DueTasks.layer),
           Layer.provide(Lease.layer),
           Layer.provide(Wakeups.layerLocal),
           Layer.provide(dbAt(url.href)),
@@ -646,7 +665,7 @@ layer(Layer.provideMerge(owner, services()))("Scheduler", (it) => {
         const [count] = yield* sql<{ tasks: number; runs: number }>`
           SELECT count(DISTINCT task_id)::integer AS tasks, count(*)::integer AS runs FROM due_work`
         assert.deepStrictEqual(count, { tasks: 1000, runs: 2000 })
-      })
+      }).pipe(Effect.scoped)
     )
   )
 })

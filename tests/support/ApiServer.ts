@@ -1,6 +1,6 @@
 import * as HttpServer from "@effect/platform/HttpServer"
 import { assert } from "@effect/vitest"
-import { ConfigProvider, Context, Effect, Layer, Schema } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
 import * as Listen from "../../src/http/Listen.ts"
 import * as Server from "../../src/http/Server.ts"
 import type { Actor } from "../../src/domain/Agent.ts"
@@ -79,14 +79,11 @@ const served = Layer.effect(
   })
 )
 
-const settings = (more: ReadonlyArray<readonly [string, string]>) =>
-  Layer.setConfigProvider(ConfigProvider.fromMap(new Map([["PORT", "0"], ...more])))
-
 /** Serves the real API on a free loopback port, over every service on a fresh database and the tests' clock. `more` are settings. */
 export const apiServer = (more: ReadonlyArray<readonly [string, string]> = []) =>
-  Layer.mergeAll(served, Server.layer.pipe(Layer.provide(settings(more)))).pipe(
-    Layer.provideMerge(Listen.api("127.0.0.1").pipe(Layer.provide(settings(more)))),
-    Layer.provideMerge(services(more)),
+  Layer.mergeAll(served, Server.layer).pipe(
+    Layer.provideMerge(Listen.api("127.0.0.1")),
+    Layer.provideMerge(services([["PORT", "0"], ...more])),
     Layer.orDie
   )
 

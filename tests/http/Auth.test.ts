@@ -1,0 +1,89 @@
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
+import { allows, permissions } from "../../src/domain/Agent.ts"
+import { apiServer, ApiServer, member, refusal, request } from "../support/ApiServer.ts"
+import { served } from "../support/openApi.ts"
+
+const garbage = `ord_${"0".repeat(12)}_${"0".repeat(43)}_000000`
+
+layer(apiServer())("every route of the served document", (it) => {
+  it.effect("is open by name, or refuses no token and a bad one with 401, a wrong scope with 403", () =>
+    Effect.gen(function* () {
+      const { routes } = yield* served
+      const open = routes.filter(({ operation }) => operation.security.length === 0)
+      assert.deepStrictEqual(open.map(({ method, path }) => `${method} ${path}`).sort(), [
+        "GET /health",
+        "GET /health/live",
+        "GET /health/ready",
+        "GET /metrics"
+      ])
+      for (const { path } of [...open, { path: "/openapi.json" }, { path: "/docs" }]) {
+        assert.strictEqual((yield* request("GET", path, { key: null })).status, 200, path)
+      }
+      const guarded = routes.filter(({ operation }) => operation.security.length > 0)
+      assert.isAbove(guarded.length, 25)
+      const none = yield* member("without-scopes", [])
+      const unlocked = new Set<string>()
+      for (const { method, path } of guarded) {
+        const target = path.replace(/\{\w+\}/g, "019cadc6-9a80-7000-8000-000000000000")
+        const absent = yield* request(method, target, { key: null })
+        refusal(absent, 401, "unauthorized")
+        assert.strictEqual(absent.headers.get("www-authenticate"), "Bearer")
+        const bad = yield* request(method, target, { key: garbage })
+        refusal(bad, 401, "unauthorized")
+        assert.strictEqual(refusal(bad).detail, refusal(absent).detail)
+        const answer = yield* request(method, target, { key: none.key })
+        refusal(answer, 403, "forbidden")
+        const { scope } = answer.body as { readonly scope: string }
+        assert.include<string>(permissions, scope, `${method} ${path}`)
+        unlocked.add(scope)
+      }
+      for (const scope of unlocked) {
+        const others = permissions.filter((other) => other !== scope)
+        const without = yield* member(`without-${scope.replace(":", ".")}`, others)
+        const only = yield* member(`only-${scope.replace(":", ".")}`, [scope])
+        for (const { method, path } of guarded) {
+          const target = path.replace(/\{\w+\}/g, "019cadc6-9a80-7000-8000-000000000000")
+          const lacks = yield* request(method, target, { key: without.key })
+          const has = yield* request(method, target, { key: only.key })
+          assert.strictEqual(lacks.status === 403, has.status !== 403, `${scope} on ${method} ${path}`)
+        }
+      }
+      assert.isFalse(allows(["tasks:read"], "tasks:write"))
+    })
+  )
+
+  it.effect("credentials are a bearer token, in any case of the word, and nothing else", () =>
+    Effect.gen(function* () {
+      const { adminKey } = yield* ApiServer
+      const status = (authorization: string) =>
+        Effect.map(request("GET", "/tasks", { key: null, headers: { authorization } }), ({ status }) => status)
+      assert.strictEqual(yield* status(`Bearer ${adminKey}`), 200)
+      assert.strictEqual(yield* status(`bearer ${adminKey}`), 200)
+      for (const scheme of ["Basic  ", "Beaver ", "", "Digest ", "1234567"]) {
+        assert.strictEqual(yield* status(`${scheme}${adminKey}`), 401, scheme)
+      }
+      assert.strictEqual((yield* request("GET", `/tasks?access_token=${adminKey}`, { key: null })).status, 401)
+    })
+  )
+
+  it.effect("a refusal comes before the body is looked at", () =>
+    Effect.gen(function* () {
+      refusal(yield* request("POST", "/tasks", { key: null, body: "{" }), 401, "unauthorized")
+      const { key } = yield* member("reader", ["tasks:read"])
+      refusal(yield* request("POST", "/tasks", { key, body: "{" }), 403, "forbidden")
+    })
+  )
+})
+
+layer(apiServer([["METRICS_TOKEN", "scraper"]]))("GET /metrics with a token of its own", (it) => {
+  it.effect("takes that token alone", () =>
+    Effect.gen(function* () {
+      refusal(yield* request("GET", "/metrics", { key: null }), 401, "unauthorized")
+      refusal(yield* request("GET", "/metrics"), 401, "unauthorized")
+      const answer = yield* request("GET", "/metrics", { key: "scraper" })
+      assert.strictEqual(answer.status, 200)
+      assert.match(answer.text, /^ordinaut_http_requests_total\{.*\} \d+$/m)
+    })
+  )
+})
