@@ -8,6 +8,9 @@ const sampleEvery = Duration.seconds(10)
 /** Until the first sample. */
 const tryEvery = Duration.seconds(1)
 
+/** Samples at start, of which the tightest counts: a busy process sees some answers late. */
+const firstSamples = 5
+
 /** The database's time as one sample saw it: `offset` is to be added to the monotonic clock; milliseconds. */
 interface Sample {
   readonly offset: number
@@ -25,6 +28,17 @@ const sample = (sql: SqlClient.SqlClient): Effect.Effect<Sample, SqlError> =>
     return { offset: (row?.millis ?? 0) - (before + after) / 2, error: (after - before) / 2 }
   })
 
+const tightest = <E>(taking: Effect.Effect<Sample, E>) =>
+  Effect.map(Effect.all(Array.from({ length: firstSamples }, () => taking)), (taken) =>
+    taken.reduce((best, each) => (each.error < best.error ? each : best), { offset: 0, error: Infinity })
+  )
+
+/** The truth is somewhere within the error of a sample: an offset inside stays, one outside moves to the nearer edge. */
+const corrected = (offset: number, by: Sample): Sample => ({
+  offset: Math.min(Math.max(offset, by.offset - by.error), by.offset + by.error),
+  error: by.error
+})
+
 /**
  * Effect's clock on the database's time, so that every host decides by the same clock and no host's own clock matters.
  * Between samples it runs with the process's monotonic clock; from the first sample on it never steps back.
@@ -38,11 +52,13 @@ const make = Effect.gen(function* () {
     last = Math.max(last, monotonic() + current.offset)
     return last
   }
-  const refresh = Effect.tap(sample(sql), (taken) => {
-    if (current.error === Infinity) last = 0
-    current = taken
-    Metrics.clockError.add(taken.error / 1000, {})
-  })
+  const refresh = Effect.suspend(() => (current.error === Infinity ? tightest(sample(sql)) : sample(sql))).pipe(
+    Effect.tap((taken) => {
+      if (current.error === Infinity) last = 0
+      current = current.error === Infinity ? taken : corrected(current.offset, taken)
+      Metrics.clockError.add(taken.error / 1000, {})
+    })
+  )
   yield* Effect.ignore(refresh)
   // A sample that fails leaves the last one in force; the next may succeed.
   const again = Effect.suspend(() => Effect.sleep(current.error === Infinity ? tryEvery : sampleEvery))

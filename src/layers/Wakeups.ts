@@ -96,14 +96,20 @@ const listen = (url: Redacted.Redacted, here: Contract) =>
           client.on("error", (cause) => resume(new ListenerLost({ cause })))
           client.on("end", () => resume(new ListenerLost({ cause: "the server closed the connection" })))
         })
+        // A connection that went half-open would listen to silence for ever.
+        const pulse = Effect.tryPromise({
+          try: () => client.query("SELECT 1"),
+          catch: (cause) => new ListenerLost({ cause })
+        }).pipe(
+          Effect.timeoutFail({ duration: "5 seconds", onTimeout: () => new ListenerLost({ cause: "no answer" }) }),
+          Effect.delay("10 seconds"),
+          Effect.forever
+        )
         const connected = Effect.tryPromise({
           try: () => client.connect().then(() => client.query("LISTEN ordinaut")),
           catch: (cause) => new ListenerLost({ cause })
         })
-        yield* Effect.raceFirst(
-          lost,
-          connected.pipe(Effect.zipRight(forEach(here.signal)), Effect.zipRight(Effect.never))
-        )
+        yield* Effect.raceFirst(lost, connected.pipe(Effect.zipRight(forEach(here.signal)), Effect.zipRight(pulse)))
       }),
     (client) => Effect.promise(() => client.end().catch(() => undefined)).pipe(Effect.timeoutOption("1 second"))
   )
