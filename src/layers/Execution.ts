@@ -39,7 +39,7 @@ export const execute = (
       return yield* Effect.fail({ ...runError(null, error), step_id: cut })
     }
     const failed = ended.value
-    if (failed !== null) yield* Effect.fail(runError(failed.step, failed.error))
+    if (failed !== null) return yield* Effect.fail(runError(failed.step, failed.error))
   })
 
 const unreadable = runError(null, StepFailed.of("internal", "the task's revision cannot be run by this version"))

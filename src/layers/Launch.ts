@@ -74,7 +74,7 @@ export const run = <E>(name: string, main: Layer.Layer<never, E, Draining>): voi
   const program = Effect.gen(function* () {
     const draining = yield* Draining
     const unready = Layer.scopedDiscard(Effect.addFinalizer(() => draining.begin))
-    yield* Effect.raceFirst(Layer.launch(Layer.provideMerge(unready, main)), draining.fatal)
+    return yield* Effect.raceFirst(Layer.launch(Layer.provideMerge(unready, main)), draining.fatal)
   }).pipe(Effect.provide(Draining.layer))
   start(name, program)
 }
