@@ -109,7 +109,10 @@ const listen = (url: Redacted.Redacted, here: Contract) =>
           try: () => client.connect().then(() => client.query("LISTEN ordinaut")),
           catch: (cause) => new ListenerLost({ cause })
         })
-        return yield* Effect.raceFirst(lost, connected.pipe(Effect.zipRight(forEach(here.signal)), Effect.zipRight(pulse)))
+        return yield* Effect.raceFirst(
+          lost,
+          connected.pipe(Effect.zipRight(forEach(here.signal)), Effect.zipRight(pulse))
+        )
       }),
     (client) => Effect.promise(() => client.end().catch(() => undefined)).pipe(Effect.timeoutOption("1 second"))
   )
