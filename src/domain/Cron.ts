@@ -41,7 +41,7 @@ const parseFields = (expr: string): Either.Either<Fields, string> =>
     const trimmed = expr.trim()
     if (trimmed.toLowerCase() === "@reboot") {
       return yield* Either.left(
-        "@reboot names no time; a task of kind once runs at one instant, and run_now whenever it is asked"
+        "@reboot names no time; a task of kind once runs at one instant (as an RRULE with a start: FREQ=DAILY;COUNT=1)"
       )
     }
     const text = trimmed.startsWith("@") ? nicknames.get(trimmed.toLowerCase()) : trimmed

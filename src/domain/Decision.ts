@@ -35,7 +35,11 @@ export interface Decision {
 }
 
 /** Decides all that is due, by the misfire policy first, then by the rules. `cause` is why late ones are late. */
-export const decide = (owed: Misfire.Owed, rules: Rules, cause: "misfire" | "paused" | "edited"): Decision => {
+export const decide = (
+  owed: Misfire.Owed,
+  rules: Rules,
+  cause: "misfire" | "paused" | "edited" | "canceled"
+): Decision => {
   const { fires, next, nextDueAt, skipped } = Misfire.decide(owed)
   const verdicts: Array<Verdict> = []
   let standing: Verdict | null = null

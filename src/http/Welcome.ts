@@ -1,9 +1,10 @@
 import * as HttpServer from "@effect/platform/HttpServer"
 import { Effect, Layer } from "effect"
 import * as FirstAdmin from "../layers/FirstAdmin.ts"
+import * as Settings from "../layers/Settings.ts"
 
 /** What a newcomer needs: the address, the docs page, at the first start the admin's key, and a request to try. */
-const text = (address: string, first: { readonly key: string; readonly path: string } | null) =>
+const text = (address: string, folder: string, first: { readonly key: string; readonly path: string } | null) =>
   [
     "",
     `  Ordinaut is ready on ${address}`,
@@ -28,6 +29,7 @@ export const layer = Layer.effectDiscard(
       address._tag === "TcpAddress"
         ? `http://${address.hostname === "0.0.0.0" ? "127.0.0.1" : address.hostname}:${address.port}`
         : address.path
-    yield* Effect.sync(() => process.stdout.write(`${text(host, first)}\n`))
+    const hello = text(host, yield* Settings.dataDir, first)
+    yield* Effect.sync(() => process.stdout.write(`${hello}\n`))
   })
 )

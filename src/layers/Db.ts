@@ -18,6 +18,9 @@ const usual: Patience = { statement: Duration.seconds(10), silence: Duration.sec
 /** A renewal that takes longer is worth nothing: the lease is over. */
 const brief: Patience = { statement: Duration.seconds(2), silence: Duration.seconds(3) }
 
+/** Migrations and retention take what they take. */
+const endless: Patience = { statement: Duration.zero, silence: Duration.hours(6) }
+
 const connectTimeout = Duration.seconds(5)
 
 /**
@@ -81,6 +84,9 @@ const acquire = (url: Redacted.Redacted, max: number, applicationName: string, p
 /** A connection that does nothing but renew leases. */
 export class Renewals extends Context.Tag("ordinaut/Renewals")<Renewals, SqlClient.SqlClient>() {}
 
+/** Connections for what may take long: migrations and retention. */
+export class Maintenance extends Context.Tag("ordinaut/Maintenance")<Maintenance, SqlClient.SqlClient>() {}
+
 /** The connections to `DATABASE_URL`, each made when it is needed. `name` shows in `pg_stat_activity`. */
 export const layerNamed = (name: string) =>
   Layer.unwrapEffect(
@@ -92,7 +98,11 @@ export const layerNamed = (name: string) =>
         Renewals,
         PgClient.fromPool({ acquire: acquire(url, 1, `${name}-renewals`, brief) })
       )
-      return Layer.merge(client, Layer.provide(renewals, Reactivity.layer))
+      const maintenance = Layer.scoped(
+        Maintenance,
+        PgClient.fromPool({ acquire: acquire(url, 2, `${name}-maintenance`, endless) })
+      )
+      return Layer.merge(client, Layer.provide(Layer.merge(renewals, maintenance), Reactivity.layer))
     })
   )
 

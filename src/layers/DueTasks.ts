@@ -1,11 +1,11 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Context, Effect, Either, Layer } from "effect"
+import { Context, DateTime, Effect, Either, Layer } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
 import { storeErrors } from "./Db.ts"
 import * as Firing from "./Firing.ts"
 import { Lease } from "./Lease.ts"
-import { decodeScheduled, millisOf } from "./TaskRows.ts"
+import { decodeEach, millisOf } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
 
@@ -40,32 +40,34 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
       const wakeups = yield* Wakeups
       const write = Firing.make(sql, yield* Lease)
 
-      const setAside = Effect.fnUntraced(function* (task: ScheduledTask, reason: string, now: Date) {
+      const setAside = Effect.fnUntraced(function* (id: string, reason: string, now: Date) {
         yield* Effect.logError("A task's schedule cannot be evaluated; the task is set aside.").pipe(
-          Effect.annotateLogs({ task_id: task.id, reason })
+          Effect.annotateLogs({ task_id: id, reason })
         )
-        yield* sql`UPDATE task SET quarantined_at = ${now}, quarantine_reason = ${reason} WHERE id = ${task.id}`
+        yield* sql`UPDATE task SET quarantined_at = ${now}, quarantine_reason = ${reason} WHERE id = ${id}`
       })
 
       return DueTasks.of({
         fire: Effect.fn("DueTasks.fire")(function* (now, limit, decide) {
           const { replaced, ...done } = yield* Effect.gen(function* () {
             const at = new Date(now)
-            const tasks = yield* sql`
+            const rows = yield* sql<{ id: string }>`
               SELECT * FROM task WHERE status = 'active' AND quarantined_at IS NULL AND next_due_at <= ${at}
-              ORDER BY next_due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED`.pipe(Effect.flatMap(decodeScheduled))
-            if (tasks.length === 0) return { taken: 0, fired: 0, replaced: false }
+              ORDER BY next_due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED`
+            if (rows.length === 0) return { taken: 0, fired: 0, replaced: false }
+            const [unreadable, tasks] = decodeEach(rows)
+            for (const { id, reason } of unreadable) yield* setAside(id, reason, at)
             const careful = tasks.filter(({ overlap_policy }) => overlap_policy !== "allow")
             const unfinished = yield* Firing.unfinishedRuns(sql, careful)
             const decided: Array<Firing.Decided> = []
             for (const task of tasks) {
               const made = decide(task, unfinished.has(task.id))
               if (Either.isRight(made)) decided.push(made.right)
-              else yield* setAside(task, made.left, at)
+              else yield* setAside(task.id, made.left, at)
             }
             const fired = yield* write(decided, unfinished)
             const cancels = decided.some(({ decision }) => decision.cancelUnfinished)
-            return { taken: tasks.length, fired: fired.length, replaced: cancels }
+            return { taken: rows.length, fired: fired.length, replaced: cancels }
           }).pipe(sql.withTransaction)
           if (replaced) yield* wakeups.signal("cancel")
           return done
@@ -75,16 +77,20 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
           const [row] = yield* sql<{ at: Date | null }>`
             SELECT least(
               (SELECT min(next_due_at) FROM task WHERE status = 'active' AND quarantined_at IS NULL AND next_due_at IS NOT NULL),
-              (SELECT min(run_at) FROM due_work WHERE state = 'later'),
+              (SELECT min(run_at) FROM due_work WHERE state = 'later' AND NOT held),
               (SELECT min(expires_at) FROM due_work WHERE state = 'parked')) AS at`
           return row?.at?.getTime() ?? null
         }).pipe(Effect.withSpan("DueTasks.nextAt"), storeErrors),
 
         adoptZoneData: Effect.fn("DueTasks.adoptZoneData")(function* (limit) {
           return yield* Effect.gen(function* () {
-            const tasks = yield* sql`
-              SELECT * FROM task WHERE status IN ('active', 'paused') AND next_run_at IS NOT NULL AND tzdata_version <> ${tzdataVersion}
-              ORDER BY id LIMIT ${limit} FOR UPDATE SKIP LOCKED`.pipe(Effect.flatMap(decodeScheduled))
+            const rows = yield* sql<{ id: string }>`
+              SELECT * FROM task WHERE status IN ('active', 'paused') AND quarantined_at IS NULL AND next_run_at IS NOT NULL
+                AND tzdata_version <> ${tzdataVersion}
+              ORDER BY id LIMIT ${limit} FOR UPDATE SKIP LOCKED`
+            const [unreadable, tasks] = decodeEach(rows)
+            for (const { id, reason } of unreadable)
+              yield* setAside(id, reason, DateTime.toDateUtc(yield* DateTime.now))
             const cursors = tasks.map((task) => ({
               id: task.id,
               was: millisOf(task.next_run_at),
@@ -96,7 +102,7 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
               FROM jsonb_to_recordset(${JSON.stringify(cursors)}::jsonb) AS m (id uuid, next_run_at timestamptz(3),
                 next_due_at timestamptz(3), count_end timestamptz(3)) WHERE t.id = m.id`
             const moved = cursors.filter(({ next_run_at, was }) => next_run_at?.getTime() !== was)
-            return { looked: tasks.length, moved: moved.length }
+            return { looked: rows.length, moved: moved.length }
           }).pipe(sql.withTransaction)
         }, storeErrors)
       })

@@ -1,4 +1,5 @@
 import * as SqlClient from "@effect/sql/SqlClient"
+import type * as Statement from "@effect/sql/Statement"
 import * as Model from "@effect/sql/Model"
 import { Context, DateTime, Duration, Effect, Either, Layer, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
@@ -19,7 +20,7 @@ import { storeErrors } from "./Db.ts"
 import * as Firing from "./Firing.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
-import { decodeScheduled, millisOf } from "./TaskRows.ts"
+import { decodeEach, millisOf } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
 
@@ -82,11 +83,22 @@ export class Events extends Context.Tag("ordinaut/Events")<
         return first === undefined ? null : { event_id: first.id, triggered_runs: first.triggered_runs }
       })
 
-      /** Share locks: a pause or an edit of one of the tasks comes before this event or after it. */
-      const listeners = (namespace: string) =>
-        sql`
-          SELECT * FROM task WHERE namespace = ${namespace} AND schedule_kind = 'event' AND status IN ('active', 'paused')
-          ORDER BY id FOR SHARE`.pipe(Effect.flatMap(decodeScheduled))
+      const eventTasks = (narrow: Statement.Fragment) =>
+        Effect.map(
+          sql<{ id: string }>`
+            SELECT * FROM task WHERE ${narrow} AND schedule_kind = 'event' AND status IN ('active', 'paused') ORDER BY id`,
+          (rows) => decodeEach(rows)[1]
+        )
+
+      /** The tasks that hear an event, locked: a pause or an edit of one, and other events for it, come before this event or after. */
+      const listeners = Effect.fnUntraced(function* (namespace: string, event: Happened) {
+        const ids = (yield* eventTasks(sql`namespace = ${namespace}`)).flatMap((task) =>
+          hears(task, event) ? [task.id] : []
+        )
+        if (ids.length === 0) return []
+        yield* sql`SELECT FROM task WHERE id = ANY (${ids}::uuid[]) ORDER BY id FOR NO KEY UPDATE`
+        return (yield* eventTasks(sql`id = ANY (${ids}::uuid[])`)).filter((task) => hears(task, event))
+      })
 
       const decideFor = Effect.fnUntraced(function* (tasks: ReadonlyArray<ScheduledTask>, event: Happened) {
         const unfinished = yield* Firing.unfinishedRuns(sql, tasks)
@@ -113,7 +125,7 @@ export class Events extends Context.Tag("ordinaut/Events")<
           const id = yield* Ids.next
           const { payload, topic } = input
           const event = { id, topic, payload, at }
-          const tasks = (yield* listeners(namespace)).filter((task) => hears(task, event))
+          const tasks = yield* listeners(namespace, event)
           yield* sql`INSERT INTO event ${sql.insert({
             id,
             namespace,

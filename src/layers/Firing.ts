@@ -36,8 +36,11 @@ export interface Decided {
   readonly policy?: MisfirePolicy
 }
 
-/** Why occurrences are decided now: their time has come, the task is resumed, or its schedule is edited. */
-export type Cause = "misfire" | "paused" | "edited"
+/** Why occurrences are decided now: their time has come, the task is resumed or canceled, or its schedule is edited. */
+export type Cause = "misfire" | "paused" | "edited" | "canceled"
+
+/** A grace that nothing is within: all that is due by now is late. */
+export const noGrace = -0.001
 
 /** What a late run yields to. */
 const backfillPriority = 9
@@ -73,7 +76,11 @@ export const decide = (
         // `once` fires after a downtime of any length, save where a skip was asked for.
         policy: task.schedule_kind === "once" && policy === "fire_all" ? "fire_once" : policy,
         graceSeconds,
-        dueAt: (at, following) => dueAt(task.id, at, following, task.jitter_seconds)
+        dueAt: (at, following) => {
+          const due = dueAt(task.id, at, following, task.jitter_seconds)
+          // The schedule ends here: no jitter may carry one of its occurrences past that, where nobody decides it any more.
+          return (cause === "edited" || cause === "canceled") && at <= now ? Math.min(due, now) : due
+        }
       },
       {
         overlapPolicy: task.overlap_policy,
@@ -85,6 +92,16 @@ export const decide = (
       cause
     )
   }))
+
+/** What a task owes whose schedule cannot be read: nobody can tell how many occurrences that were. */
+export const forgone = (task: ScheduledTask, now: number): Decided => {
+  const from = millisOf(task.next_run_at)
+  const skips = from === null || from > now ? [] : [{ reason: "quarantined" as const, from, to: now, count: null }]
+  return {
+    task,
+    decision: { fires: [], skips, cancelUnfinished: false, next: null, nextDueAt: null }
+  }
+}
 
 /**
  * The next occurrence by the zone data of this process, strictly after all that is decided: as it stands where the stored
@@ -102,7 +119,11 @@ export const foresee = (task: ScheduledTask) => {
   const { schedule, timeline } = plan.right
   const next = timeline.next(DateTime.toEpochMillis(task.decided_through))
   const due = next === null ? null : dueAt(task.id, next, timeline.next(next), task.jitter_seconds)
-  return { next_run_at: dateOrNull(next), next_due_at: dateOrNull(due), count_end: dateOrNull(schedule.countEnd) }
+  return {
+    next_run_at: dateOrNull(next),
+    next_due_at: dateOrNull(due),
+    count_end: dateOrNull(schedule.countEnd)
+  }
 }
 
 const dateOrNull = (at: number | null) => (at === null ? null : new Date(at))
@@ -162,7 +183,7 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
         last_fired_for = coalesce(c.last_fired_for, t.last_fired_for),
         status = CASE WHEN c.next_run_at IS NULL AND t.status = 'active' AND t.schedule_kind IN ('cron', 'rrule', 'once')
           THEN 'completed' ELSE t.status END,
-        updated_at = CASE WHEN c.next_run_at IS NULL THEN ${now} ELSE t.updated_at END
+        updated_at = CASE WHEN c.next_run_at IS NULL AND t.status = 'active' AND t.schedule_kind IN ('cron', 'rrule', 'once') THEN ${now} ELSE t.updated_at END
       FROM jsonb_to_recordset(${JSON.stringify(decided.map((one) => cursorRow(one, now)))}::jsonb) AS c (id uuid,
         decided_through timestamptz(3), next_run_at timestamptz(3), next_due_at timestamptz(3), fired integer,
         last_fired_for timestamptz(3), tzdata_version text)

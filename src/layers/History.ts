@@ -1,8 +1,7 @@
-import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import { Context, DateTime, Duration, Effect, Layer, Schedule } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
-import { storeErrors } from "./Db.ts"
+import { Maintenance, storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
 import * as Retries from "./Retries.ts"
 import * as Settings from "./Settings.ts"
@@ -28,7 +27,7 @@ export class History extends Context.Tag("ordinaut/History")<
   static readonly layer = Layer.effect(
     this,
     Effect.gen(function* () {
-      const sql = yield* SqlClient.SqlClient
+      const sql = yield* Maintenance
       const runDays = yield* Settings.runRetentionDays
       const eventDays = yield* Settings.eventRetentionDays
       const before = (now: number, days: number) => new Date(now - Duration.toMillis(Duration.days(days)))
@@ -38,12 +37,19 @@ export class History extends Context.Tag("ordinaut/History")<
         yield* sql`SELECT ensure_history(${isoDay(yield* now)}::date, ${daysAhead})`
       }).pipe(storeErrors)
 
+      /** Detached without blocking readers and writers, then dropped; what a crash left in between is finished first. */
       const dropOld = Effect.gen(function* () {
         const oldest = isoDay(before(yield* now, runDays).getTime()).replaceAll("-", "")
-        const old = yield* sql<{ name: string }>`
-          SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-          WHERE i.inhparent IN ('task_run'::regclass, 'run_step'::regclass) AND right(c.relname, 8) < ${oldest}`
-        for (const { name } of old) yield* sql`DROP TABLE IF EXISTS ${sql(name)}`
+        const old = yield* sql<{ name: string; parent: string; attached: boolean; pending: boolean }>`
+          SELECT c.relname AS name, left(c.relname, -9) AS parent, c.relispartition AS attached, coalesce(i.inhdetachpending, false) AS pending
+          FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+          WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
+            AND c.relname ~ '^(task_run|run_step)_[0-9]{8}$' AND right(c.relname, 8) < ${oldest}`
+        for (const { attached, name, parent, pending } of old) {
+          if (attached)
+            yield* sql.unsafe(`ALTER TABLE ${parent} DETACH PARTITION ${name} ${pending ? "FINALIZE" : "CONCURRENTLY"}`)
+          yield* sql.unsafe(`DROP TABLE ${name}`)
+        }
       })
 
       const inBatches = (statement: Effect.Effect<ReadonlyArray<unknown>, SqlError>) =>

@@ -89,9 +89,14 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
         turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false) {
           const at = yield* now
           const started = performance.now()
-          const rows = yield* turn({ worker, settled, capacity, suspects, now: at, until: until(at) }).pipe(
-            Effect.flatMap(decodeTurn)
-          )
+          const rows = yield* turn({
+            worker,
+            settled,
+            capacity,
+            suspects,
+            now: at,
+            until: until(at)
+          }).pipe(Effect.flatMap(decodeTurn))
           const done = new Set(rows.flatMap((row) => (row.work === null ? [row.id] : [])))
           const leased = rows.flatMap(({ work }) => (work === null ? [] : [work]))
           const lost = settled.flatMap(({ work }) => (done.has(work.id) ? [] : [work.id]))
@@ -119,7 +124,10 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           Metrics.leases.add(rows.length, { end: "rescued" })
           const poisoned = rows.filter((row) => row.poisoned).map(({ id }) => id)
           yield* Effect.logWarning("Leases that nobody renewed were taken back.").pipe(
-            Effect.annotateLogs({ runs: rows.length, ...(poisoned.length === 0 ? {} : { poisoned }) })
+            Effect.annotateLogs({
+              runs: rows.length,
+              ...(poisoned.length === 0 ? {} : { poisoned })
+            })
           )
           return rows.length
         }).pipe(Effect.withSpan("Lease.rescue"), storeErrors),
@@ -181,12 +189,15 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           const at = yield* now
           const rows = yield* sql<{ id: string; ended: boolean }>`
               WITH given AS (SELECT * FROM live_step WHERE false),
+              -- The lock shows the rows as they are, not as the snapshot has them: one that is leased meanwhile is asked.
+              found AS MATERIALIZED (
+                SELECT id, state FROM due_work WHERE id = ANY (${ids}::uuid[]) ORDER BY id FOR UPDATE),
               ended AS (
-                DELETE FROM due_work d WHERE d.id = ANY (${ids}::uuid[]) AND d.state <> 'leased'
+                DELETE FROM due_work d WHERE d.id = ANY (ARRAY(SELECT id FROM found WHERE state <> 'leased'))
                 RETURNING d.*, ${endedRow(sql, { state: "canceled", at })}),
               asked AS (
                 UPDATE due_work SET cancel_requested_at = coalesce(cancel_requested_at, ${at}), signals = signals + 1
-                WHERE id = ANY (${ids}::uuid[]) AND state = 'leased' RETURNING id),
+                WHERE id = ANY (ARRAY(SELECT id FROM found WHERE state = 'leased')) RETURNING id),
               ${archived}
               SELECT id, true AS ended FROM ended UNION ALL SELECT id, false FROM asked`
           return {

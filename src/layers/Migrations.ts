@@ -4,7 +4,7 @@ import { readdir, readFile } from "node:fs/promises"
 import { fileURLToPath } from "node:url"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { DateTime, Effect, Layer, Schema } from "effect"
-import { reachable } from "./Db.ts"
+import { Maintenance, reachable } from "./Db.ts"
 import * as Retries from "./Retries.ts"
 
 /** The files of `migrations/` and the database do not belong together; `message` says what to do. */
@@ -53,42 +53,41 @@ const applied = Effect.gen(function* () {
 /** Arbitrary, but ours: of the advisory lock that lets one migrator in at a time. */
 const lockId = 7_239_104_551
 
+/** A migration that has to wait longer for a table's lock gives way to the traffic on it, and fails. */
+const lockWait = "10s"
+
 /**
  * Applies the files of `migrations/` that the database lacks, each in a transaction of its own, under an advisory lock:
  * any number may start at once. Answers the names of those it applied.
  */
 export const run = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
+  const sql = yield* Maintenance
   const known = yield* files
   return yield* Effect.scoped(
     Effect.gen(function* () {
-      const connection = yield* sql.reserve
-      // The lock is of the session, and outlives the transactions below; other statements of ours may use other sessions.
-      yield* connection.execute("SET lock_timeout = 0", [], undefined)
-      yield* connection.execute("SET statement_timeout = 0", [], undefined)
-      yield* Effect.acquireRelease(connection.execute(`SELECT pg_advisory_lock(${lockId})`, [], undefined), () =>
-        connection
-          .execute(`SELECT pg_advisory_unlock(${lockId})`, [], undefined)
-          .pipe(
-            Effect.zipRight(connection.execute("RESET lock_timeout", [], undefined)),
-            Effect.zipRight(connection.execute("RESET statement_timeout", [], undefined)),
-            Effect.ignore
-          )
+      // The lock is of its session, and outlives the transactions below, which use another one.
+      const session = yield* sql.reserve
+      yield* Effect.acquireRelease(session.execute(`SELECT pg_advisory_lock(${lockId})`, [], undefined), () =>
+        Effect.ignore(session.execute(`SELECT pg_advisory_unlock(${lockId})`, [], undefined))
       )
       yield* sql`
         CREATE TABLE IF NOT EXISTS schema_migration (
           version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz(3) NOT NULL)`
-      const before = yield* applied
+      const before = yield* Effect.provideService(applied, SqlClient.SqlClient, sql)
       yield* mismatch(known, before)
-      const pending = known.filter(({ version }) => !before.some((row) => row.version === version))
-      const now = DateTime.toDate(yield* DateTime.now)
-      for (const { version, name, text, checksum } of pending) {
-        yield* Effect.zipRight(
-          sql.unsafe(text),
-          sql`INSERT INTO schema_migration ${sql.insert({ version, name, checksum, applied_at: now })}`
+      const lacking = known.filter(({ version }) => !before.some((row) => row.version === version))
+      const now = DateTime.toDateUtc(yield* DateTime.now)
+      for (const { version, name, text, checksum } of lacking) {
+        yield* Effect.all(
+          [
+            sql.unsafe(`SET LOCAL lock_timeout = '${lockWait}'`),
+            sql.unsafe(text),
+            sql`INSERT INTO schema_migration ${sql.insert({ version, name, checksum, applied_at: now })}`
+          ],
+          { discard: true }
         ).pipe(sql.withTransaction)
       }
-      return pending.map(({ name }) => name)
+      return lacking.map(({ name }) => name)
     })
   )
 })

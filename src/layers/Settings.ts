@@ -21,14 +21,15 @@ const setting = <A>(row: Setting, config: Config.Config<A>): Config.Config<A> =>
 const integer = (name: string, fallback: number, from: number, to: number, meaning: string): Config.Config<number> =>
   setting(
     { name, default: String(fallback), meaning: `${meaning} (${from} to ${to})` },
-    Config.integer(name).pipe(
-      Config.validate({
-        message: `${name} takes a whole number from ${from} to ${to}`,
-        validation: (n) => n >= from && n <= to
-      }),
-      Config.withDefault(fallback)
-    )
+    Config.string(name).pipe(Config.mapOrFail(wholeNumber(name, from, to)), Config.withDefault(fallback))
   )
+
+const wholeNumber = (name: string, from: number, to: number) => (text: string) => {
+  const n = /^-?\d+$/.test(text.trim()) ? Number(text) : NaN
+  return n >= from && n <= to
+    ? Either.right(n)
+    : Either.left(invalid(name, `${name} takes a whole number from ${from} to ${to}`))
+}
 
 const choice = <const A extends string>(
   name: string,
@@ -58,11 +59,7 @@ export const opsPort = setting(
     meaning:
       "port of health and metrics of a scheduler or worker; a default that is taken gives way to a free one, 0 takes a free one"
   },
-  Config.option(
-    Config.integer("OPS_PORT").pipe(
-      Config.validate({ message: "OPS_PORT takes a port from 0 to 65535", validation: (n) => n >= 0 && n <= 65_535 })
-    )
-  )
+  Config.option(Config.string("OPS_PORT").pipe(Config.mapOrFail(wholeNumber("OPS_PORT", 0, 65_535))))
 )
 
 /** PostgreSQL 15 or newer, as a URL. */

@@ -1,6 +1,6 @@
 import * as Model from "@effect/sql/Model"
 import type * as SqlClient from "@effect/sql/SqlClient"
-import { DateTime, Effect, Schema, Struct } from "effect"
+import { Array as Arr, DateTime, Effect, Either, ParseResult, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import type { Cursor } from "../domain/Cursor.ts"
 import { isId } from "../domain/Id.ts"
@@ -110,5 +110,18 @@ export const make = (sql: SqlClient.SqlClient) => {
 }
 
 const decodeTasks = Schema.decodeUnknown(Schema.Array(Task))
+const decodeOne = Schema.decodeUnknownEither(ScheduledTask)
+
+/** Rows of `task`, each by itself, for one that cannot be read must not stop the others: those, with what is wrong, and the tasks. */
+export const decodeEach = (rows: ReadonlyArray<{ readonly id: string }>) =>
+  Arr.partitionMap(rows, (row) =>
+    Either.mapLeft(decodeOne(row), (error) => ({
+      id: row.id,
+      reason: ParseResult.ArrayFormatter.formatErrorSync(error)
+        .map(({ message, path }) => `${path.join(".")}: ${message}`)
+        .join("; ")
+    }))
+  )
+
 /** Rows of `task` as the scheduler reads them. */
 export const decodeScheduled = Schema.decodeUnknown(Schema.Array(ScheduledTask))

@@ -1,5 +1,5 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Context, DateTime, Effect, Layer } from "effect"
+import { Context, DateTime, Effect, Either, Layer } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import { occurrenceKey } from "../domain/DueWork.ts"
 import type { JsonObject } from "../domain/Json.ts"
@@ -159,11 +159,12 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
               yield* setStatus(id, "active", change.reason, DateTime.toDateUtc(now))
               yield* lease.unhold(id, policy === "skip" ? millis - task.misfire_grace_seconds * 1000 : null)
               const unfinished = yield* Firing.unfinishedRuns(sql, [task])
-              const decided = yield* Firing.decide(task, millis, unfinished.has(id), "paused", policy)
-              yield* fire([decided], unfinished)
+              const decided = Firing.decide(task, millis, unfinished.has(id), "paused", policy)
+              // A schedule that cannot be read is the next tick's to set aside.
+              if (Either.isRight(decided)) yield* fire([decided.right], unfinished)
               return true
             })
-          ).pipe(Effect.catchTag("InvalidSchedule", Effect.die))
+          )
         }, storeErrors),
 
         cancel: Effect.fn("TaskStates.cancel")(function* (actor, id, change) {
@@ -175,6 +176,11 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
             Effect.fnUntraced(function* (task, now) {
               if (task.status === "canceled") return false
               yield* setStatus(id, "canceled", change.reason, DateTime.toDateUtc(now))
+              const millis = DateTime.toEpochMillis(now)
+              if ((TaskRows.millisOf(task.next_run_at) ?? Infinity) <= millis) {
+                const owed = Firing.decide(task, millis, false, "canceled", "skip", Firing.noGrace)
+                yield* fire([Either.getOrElse(owed, () => Firing.forgone(task, millis))], new Map())
+              }
               yield* sql`UPDATE task SET next_run_at = NULL, next_due_at = NULL, snoozed_until = NULL WHERE id = ${id}`
               const all = yield* sql<{ id: string }>`SELECT id FROM due_work WHERE task_id = ${id}`
               yield* lease.cancel(all.map((row) => row.id))
@@ -226,7 +232,10 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
             const now = DateTime.toEpochMillis(yield* DateTime.now)
             const last = TaskRows.millisOf(task.last_fired_for)
             if (last !== null && task.dedupe_window_seconds > 0 && now < last + task.dedupe_window_seconds * 1000) {
-              return yield* new DuplicateRun({ task_id: task.id, within_seconds: task.dedupe_window_seconds })
+              return yield* new DuplicateRun({
+                task_id: task.id,
+                within_seconds: task.dedupe_window_seconds
+              })
             }
             yield* lease.enqueue([
               {

@@ -1,7 +1,7 @@
 import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
-import { Context, DateTime, Effect, Layer, Schema, Struct } from "effect"
+import { Context, DateTime, Effect, Either, Layer, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import * as Cursor from "../domain/Cursor.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
@@ -82,7 +82,13 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
         })
       })
 
-      const cursorOf = (id: string, definition: TaskDefinition, createdAt: number, now: number) =>
+      const cursorOf = (
+        id: string,
+        definition: TaskDefinition,
+        createdAt: number,
+        now: number,
+        decidedThrough?: number
+      ) =>
         Cursor.start(
           id,
           {
@@ -95,7 +101,12 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
             endsAt: TaskRows.millisOf(definition.ends_at),
             minIntervalSeconds
           },
-          { now, graceSeconds: definition.misfire_grace_seconds, jitterSeconds: definition.jitter_seconds }
+          {
+            now,
+            graceSeconds: definition.misfire_grace_seconds,
+            jitterSeconds: definition.jitter_seconds,
+            ...(decidedThrough === undefined ? {} : { decidedThrough })
+          }
         )
 
       const limited = Effect.fnUntraced(function* (agentId: string) {
@@ -128,25 +139,35 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
                 sql<{
                   id: string
                 }>`SELECT id FROM task WHERE created_by = ${owner} AND dedupe_key = ${key} AND status IN ('active', 'paused')`,
-                ([other]) => new DuplicateTask({ task_id: TaskId.make(other?.id ?? ""), dedupe_key: key ?? "" })
+                ([other]) =>
+                  new DuplicateTask({
+                    task_id: TaskId.make(other?.id ?? ""),
+                    dedupe_key: key ?? ""
+                  })
               )
           )
 
-      const upToNow = Effect.fnUntraced(function* (task: TaskRows.ScheduledTask) {
+      const upToNow = Effect.fnUntraced(function* (actor: Actor, task: TaskRows.ScheduledTask) {
         const now = DateTime.toEpochMillis(yield* DateTime.now)
-        const unfinished = yield* Firing.unfinishedRuns(sql, [task])
         // While paused nothing fires: what fell into the pause before the edit is recorded as skipped by it.
         const [policy, grace] =
           task.status === "active"
             ? ([task.misfire_policy, task.misfire_grace_seconds] as const)
-            : (["skip", -1] as const)
-        const decided = yield* Firing.decide(task, now, unfinished.has(task.id), "edited", policy, grace)
-        yield* fire([decided], unfinished)
+            : (["skip", Firing.noGrace] as const)
+        // One decision fires a bounded number.
+        for (let owing = task; owes(owing, now); owing = yield* rows.locked(actor, task.id)) {
+          const unfinished = yield* Firing.unfinishedRuns(sql, [owing])
+          const decided = Firing.decide(owing, now, unfinished.has(owing.id), "edited", policy, grace)
+          yield* fire([Either.getOrElse(decided, () => Firing.forgone(owing, now))], unfinished)
+        }
       })
 
       return Tasks.of({
         create: Effect.fn("Tasks.create")(function* (actor, input) {
-          const definition: TaskDefinition = { ...input, timezone: input.timezone ?? defaultTimezone }
+          const definition: TaskDefinition = {
+            ...input,
+            timezone: input.timezone ?? defaultTimezone
+          }
           yield* checkPipeline(definition.payload)
           const id = yield* Ids.next
           const now = yield* DateTime.now
@@ -211,9 +232,15 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
             const rescheduled =
               scheduleOf(before, locked.dtstart_given) !== scheduleOf(definition, definition.dtstart !== null)
             const cursor = rescheduled
-              ? yield* cursorOf(id, definition, DateTime.toEpochMillis(locked.created_at), millis)
+              ? yield* cursorOf(
+                  id,
+                  definition,
+                  DateTime.toEpochMillis(locked.created_at),
+                  millis,
+                  DateTime.toEpochMillis(locked.decided_through)
+                )
               : kept(locked)
-            if (rescheduled) yield* upToNow(locked)
+            if (rescheduled) yield* upToNow(actor, locked)
             const reopened = rescheduled && locked.status === "completed"
             yield* sql`UPDATE task SET ${sql.update({
               ...rows.columns(definition, cursor),
@@ -263,6 +290,9 @@ const scheduleOf = (
     task.jitter_seconds,
     task.max_runs
   ])
+
+const owes = (task: TaskRows.ScheduledTask, now: number): boolean =>
+  (TaskRows.millisOf(task.next_run_at) ?? Infinity) <= now
 
 const kept = (task: TaskRows.ScheduledTask): Cursor.Cursor => ({
   decidedThrough: DateTime.toEpochMillis(task.decided_through),

@@ -84,7 +84,8 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
           LEFT JOIN freed f ON f.namespace = c.namespace AND f.key = c.key),
       leased AS (
         UPDATE due_work d SET state = 'leased', lease_no = d.lease_no + 1, locked_by = ${worker}, locked_until = ${until},
-          started_at = coalesce(d.started_at, ${now}), attempt_started_at = coalesce(d.attempt_started_at, ${now})
+          started_at = coalesce(d.started_at, greatest(${now}::timestamptz, d.due_at)),
+          attempt_started_at = coalesce(d.attempt_started_at, greatest(${now}::timestamptz, d.run_at))
         WHERE d.id = ANY (ARRAY(SELECT id FROM ranked WHERE fits))
         RETURNING d.*),
       blocked AS (

@@ -1,6 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { Context, DateTime, Effect, Layer } from "effect"
 import { inject } from "vitest"
 import { dueAt } from "../../src/domain/ScheduleSpec.ts"
 import { DueTasks } from "../../src/layers/DueTasks.ts"
@@ -499,7 +499,7 @@ layer(Layer.provideMerge(owner, services()))("Scheduler", (it) => {
       Effect.gen(function* () {
         const states = yield* TaskStates
         const { id } = yield* create(actor, { schedule_expr: "*/10 * * * *" })
-        const until = (text: string) => ({ until: task({ starts_at: text }).starts_at ?? undefined }) as never
+        const until = (text: string) => ({ until: DateTime.unsafeMake(text) })
         for (const text of ["2026-03-02T08:00:00Z", "2026-03-02T09:09:59Z"]) {
           const error = yield* Effect.flip(states.snooze(actor, id, until(text), null))
           assert.strictEqual(error._tag, "InvalidField")

@@ -252,7 +252,7 @@ layer(services())("some simulated weeks over the store", (it) => {
           ...randomSchedule(random, start, 20 * day),
           misfire_policy: one(misfires),
           misfire_grace_seconds: one([0, 60, 3600]),
-          jitter_seconds: one([0, 0, 30, 7200]),
+          jitter_seconds: one([0, 30, 7200, 7200]),
           overlap_policy: one(OverlapPolicy.literals),
           dedupe_window_seconds: one([0, 0, 3600])
         })
@@ -277,14 +277,14 @@ layer(services())("some simulated weeks over the store", (it) => {
         // Some time in which nobody ticks: what is done to a task now finds occurrences that are owed.
         if (chance(0.5)) yield* away((at += below(3 * hour)))
         const before = yield* Clock.currentTimeMillis
-        for (let n = 0; n < 3; n++) {
+        for (let n = 0; n < 5; n++) {
           const id = ids[below(30)] ?? ""
           const { status } = yield* tasks.get(actor, id)
           if (status === "canceled") continue
           if (status === "paused")
             yield* states.resume(actor, id, { ...change, onMissed: chance(0.5) ? one(misfires) : null })
           else if (status === "active" && chance(0.4)) yield* states.pause(actor, id, change)
-          else if (chance(0.1)) {
+          else if (chance(0.03)) {
             yield* states.cancel(actor, id, change)
             endAt(id, before)
           } else {
@@ -309,10 +309,11 @@ layer(services())("some simulated weeks over the store", (it) => {
         UNION ALL
         SELECT task_id, coalesce(skip_reason, 'fired'), coalesce(skipped_from, scheduled_for), coalesce(skipped_to, scheduled_for),
           coalesce(skipped_count, 1) FROM task_run WHERE trigger = 'schedule'`
-      const through = yield* sql<{ id: string; decided_through: Date }>`SELECT id, decided_through FROM task`
+      const last = yield* sql<{ id: string; through: Date }>`
+        SELECT id, CASE status WHEN 'canceled' THEN 'infinity' ELSE decided_through END AS through FROM task`
       let occurrences = 0
-      for (const { decided_through, id } of through) {
-        endAt(id, decided_through.getTime())
+      for (const { id, through } of last) {
+        endAt(id, Number(through))
         const own = rows.filter((row) => row.task_id === id)
         const accounts = own.map(({ count, from, to, what }) => ({
           what,

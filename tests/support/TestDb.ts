@@ -34,7 +34,7 @@ export const freshDatabase: Effect.Effect<string, never, Scope.Scope> = Effect.a
 )
 
 /** The product's own `Db.layer` on the database of `url`; other settings stay as they are. */
-export const dbAt = (url: string): Layer.Layer<PgClient | SqlClient | Db.Renewals> =>
+export const dbAt = (url: string): Layer.Layer<PgClient | SqlClient | Db.Renewals | Db.Maintenance> =>
   Layer.unwrapEffect(
     Effect.configProviderWith((rest) => {
       const here = ConfigProvider.fromMap(new Map([["DATABASE_URL", url]]))
@@ -48,6 +48,6 @@ export const dbAt = (url: string): Layer.Layer<PgClient | SqlClient | Db.Renewal
   )
 
 /** The product's own `Db.layer` on a fresh database: each place that builds this layer gets a database of its own. */
-export const TestDb: Layer.Layer<PgClient | SqlClient | Db.Renewals> = Layer.unwrapScoped(
+export const TestDb: Layer.Layer<PgClient | SqlClient | Db.Renewals | Db.Maintenance> = Layer.unwrapScoped(
   Effect.map(freshDatabase, (url) => dbAt(url))
 ).pipe(Layer.fresh)

@@ -1,5 +1,5 @@
 /** Zones whose clocks change in many ways: an hour, half an hour, at midnight, over Ramadan, not at all. */
-const zones = [
+const zones: readonly [string, ...ReadonlyArray<string>] = [
   "Europe/Chisinau",
   "America/New_York",
   "Australia/Lord_Howe",
@@ -27,7 +27,7 @@ export const chooser = (random: () => number) => {
 /** A schedule from hourly to yearly, of any kind and zone; `once` lies within the `span` milliseconds after `now`. */
 export const randomSchedule = (random: () => number, now: number, span: number): RandomSchedule => {
   const { below, one } = chooser(random)
-  const timezone = one(zones as unknown as readonly [string, ...ReadonlyArray<string>])
+  const timezone = one(zones)
   const minute = below(60)
   const hour = below(24)
   const kind = random()

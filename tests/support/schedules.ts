@@ -1,5 +1,5 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Clock, DateTime, Effect, TestClock } from "effect"
+import { DateTime, Effect, TestClock } from "effect"
 import type { Actor } from "../../src/domain/Agent.ts"
 import type { RunSummary } from "../../src/domain/Run.ts"
 import type { Task } from "../../src/domain/Task.ts"
@@ -70,6 +70,3 @@ export const standing = (actor: Actor, taskId: string) =>
     const { next_run_at, status } = yield* Effect.flatMap(Tasks, (tasks) => tasks.get(actor, taskId))
     return `${status}, next ${clock(next_run_at)}`
   }).pipe(Effect.orDie)
-
-/** The tests' clock, in milliseconds. */
-export const nowMillis = Clock.currentTimeMillis
