@@ -14,7 +14,7 @@ const text = (address: string, folder: string, first: { readonly key: string; re
       : [`  Admin's API key      ${first.key}`, `                       (shown this once; kept in ${first.path})`]),
     "",
     "  Try:",
-    `    curl -s ${address}/schedules/preview -H "Authorization: Bearer ${first?.key ?? "$(cat .ordinaut/admin.key)"}" \\`,
+    `    curl -s ${address}/schedules/preview -H "Authorization: Bearer ${first?.key ?? `$(cat ${folder}/admin.key)`}" \\`,
     `      -H 'Content-Type: application/json' \\`,
     `      -d '{"schedule_kind": "rrule", "schedule_expr": "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1;BYHOUR=8;BYMINUTE=30"}'`,
     ""
