@@ -28,7 +28,7 @@ const wholeNumber = (name: string, from: number, to: number) => (text: string) =
   const n = /^-?\d+$/.test(text.trim()) ? Number(text) : NaN
   return n >= from && n <= to
     ? Either.right(n)
-    : Either.left(invalid(name, `${name} takes a whole number from ${from} to ${to}`))
+    : Either.left(refused(`${name} takes a whole number from ${from} to ${to}`))
 }
 
 const choice = <const A extends string>(
@@ -131,7 +131,7 @@ const decodeSecrets = (text: Redacted.Redacted): Either.Either<ReadonlyArray<Uin
     .split(",")
     .map((part) => Buffer.from(part.trim(), "base64"))
   const weak = secrets.some((secret) => secret.length < 32 || new Set(secret).size < 12)
-  return weak ? Either.left(invalid("ORDINAUT_SECRET", secretForm)) : Either.right(secrets)
+  return weak ? Either.left(refused(secretForm)) : Either.right(secrets)
 }
 
 /** Master secrets; the first encrypts, all decrypt. */
@@ -225,3 +225,6 @@ export const metricsToken = setting(
 /** A `ConfigError` of one variable. */
 export const invalid = (name: string, message: string): ConfigError.ConfigError =>
   ConfigError.InvalidData([name], message)
+
+/** The same within a `Config` of the variable, which adds its name. */
+const refused = (message: string): ConfigError.ConfigError => ConfigError.InvalidData([], message)

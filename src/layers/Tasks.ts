@@ -1,7 +1,7 @@
 import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
-import { Context, DateTime, Effect, Either, Layer, Schema, Struct } from "effect"
+import { Context, DateTime, Effect, Layer, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import * as Cursor from "../domain/Cursor.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
@@ -14,9 +14,9 @@ import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../dom
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { Audit } from "./Audit.ts"
 import { constraintOf, storeErrors } from "./Db.ts"
-import * as Firing from "./Firing.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
+import { kept, scheduleOf, upToNow } from "./Rescheduling.ts"
 import * as Settings from "./Settings.ts"
 import { narrow } from "./TaskFilter.ts"
 import type { TaskFilter } from "./TaskFilter.ts"
@@ -68,7 +68,6 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
       const minIntervalSeconds = yield* Settings.minIntervalSeconds
       const unknownTools = yield* Settings.unknownTools
       const rows = TaskRows.make(sql)
-      const fire = Firing.make(sql, lease)
 
       const checkPipeline = Effect.fnUntraced(function* (payload: TaskCreate["payload"]) {
         const pipeline = yield* check(payload, "/payload")
@@ -147,20 +146,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               )
           )
 
-      const upToNow = Effect.fnUntraced(function* (actor: Actor, task: TaskRows.ScheduledTask) {
-        const now = DateTime.toEpochMillis(yield* DateTime.now)
-        // While paused nothing fires: what fell into the pause before the edit is recorded as skipped by it.
-        const [policy, grace] =
-          task.status === "active"
-            ? ([task.misfire_policy, task.misfire_grace_seconds] as const)
-            : (["skip", Firing.noGrace] as const)
-        // One decision fires a bounded number.
-        for (let owing = task; owes(owing, now); owing = yield* rows.locked(actor, task.id)) {
-          const unfinished = yield* Firing.unfinishedRuns(sql, [owing])
-          const decided = Firing.decide(owing, now, unfinished.has(owing.id), "edited", policy, grace)
-          yield* fire([Either.getOrElse(decided, () => Firing.forgone(owing, now))], unfinished)
-        }
-      })
+      const decideUpToNow = upToNow(sql, lease)
 
       return Tasks.of({
         create: Effect.fn("Tasks.create")(function* (actor, input) {
@@ -240,7 +226,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
                   DateTime.toEpochMillis(locked.decided_through)
                 )
               : kept(locked)
-            if (rescheduled) yield* upToNow(actor, locked)
+            if (rescheduled) yield* decideUpToNow(locked)
             const reopened = rescheduled && locked.status === "completed"
             yield* sql`UPDATE task SET ${sql.update({
               ...rows.columns(definition, cursor),
@@ -271,34 +257,3 @@ const decodeRevisions = Schema.decodeUnknown(
 )
 const definitionFields = Struct.keys(Task.jsonUpdate.fields)
 const encodeTask = Schema.encodeSync(Task.json)
-
-/** What the cursor depends on, as one comparable text. */
-const scheduleOf = (
-  task: Pick<
-    TaskDefinition,
-    "schedule_kind" | "schedule_expr" | "timezone" | "dtstart" | "starts_at" | "ends_at" | "jitter_seconds" | "max_runs"
-  >,
-  dtstartGiven: boolean
-) =>
-  JSON.stringify([
-    task.schedule_kind,
-    task.schedule_expr,
-    task.timezone,
-    dtstartGiven ? task.dtstart : null,
-    task.starts_at,
-    task.ends_at,
-    task.jitter_seconds,
-    task.max_runs
-  ])
-
-const owes = (task: TaskRows.ScheduledTask, now: number): boolean =>
-  (TaskRows.millisOf(task.next_run_at) ?? Infinity) <= now
-
-const kept = (task: TaskRows.ScheduledTask): Cursor.Cursor => ({
-  decidedThrough: DateTime.toEpochMillis(task.decided_through),
-  next: TaskRows.millisOf(task.next_run_at),
-  nextDueAt: TaskRows.millisOf(task.next_due_at),
-  dtstart: task.dtstart,
-  countEnd: TaskRows.millisOf(task.count_end),
-  tzdataVersion: task.tzdata_version ?? ""
-})

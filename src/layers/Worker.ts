@@ -100,7 +100,10 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
           return Fiber.interruptFork(run.fiber)
         })
 
-      const start = (work: DueWork, plan: Plan | undefined, input: RunInput) =>
+      const handBack = (work: DueWork, finished_at: number) =>
+        settlements.offer({ work, steps: [], finished_at, outcome: "released" })
+
+      const start = (work: DueWork, plan: Plan | undefined, input: RunInput, until: number) =>
         Effect.gen(function* () {
           const steps: Array<StepRecord> = []
           const go = yield* Deferred.make<void>()
@@ -123,7 +126,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
             Effect.interruptible
           )
           const fiber = yield* FiberSet.run(fibers, execution)
-          running.set(work.id, { work, fiber, heldUntil: heldUntil(), interruption: null })
+          running.set(work.id, { work, fiber, heldUntil: until, interruption: null })
           if (work.lease_no === 1) {
             const waited = DateTime.toEpochMillis(work.started_at) - DateTime.toEpochMillis(work.due_at)
             Metrics.queueWait.add(Math.max(0, waited) / 1000, { trigger: work.trigger })
@@ -139,21 +142,27 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         const capacity = draining ? 0 : alone ? 1 : isolation.isOpen() ? Math.max(0, concurrency - running.size) : 0
         if (unsettled.length === 0 && capacity === 0) return 0
         const settled = unsettled
+        const until = heldUntil()
         const { leased, lost } = yield* lease.turn(id, settled, capacity, alone)
         if (alone) isolation.began(leased.length > 0, performance.now())
         unsettled = []
-        lastTurnAt = yield* Clock.currentTimeMillis
+        const turnedAt = yield* Clock.currentTimeMillis
+        lastTurnAt = turnedAt
         if (lost.length > 0) {
           yield* Effect.logWarning("Runs were settled by another worker meanwhile.").pipe(
             Effect.annotateLogs({ run_ids: lost })
           )
         }
         if (leased.length > 0) {
-          const [ready, inputs] = yield* Effect.all([plans.load(leased), plans.inputs(leased)])
+          const [ready, inputs] = yield* Effect.all([plans.load(leased), plans.inputs(leased)]).pipe(
+            Effect.tapError(() => Effect.forEach(leased, (work) => handBack(work, turnedAt), { discard: true }))
+          )
           for (const work of leased) {
-            const end = withoutStart(work, lastTurnAt)
-            if (end === null) yield* start(work, ready.get(work.id), inputs.get(work.id) ?? noInput)
-            else yield* settlements.offer({ work, steps: [], finished_at: lastTurnAt, ...end })
+            const end = withoutStart(work, turnedAt)
+            if (end !== null) yield* settlements.offer({ work, steps: [], finished_at: turnedAt, ...end })
+            // The answers took so long that another may have the run by now.
+            else if (until < performance.now()) yield* handBack(work, turnedAt)
+            else yield* start(work, ready.get(work.id), inputs.get(work.id) ?? noInput, until)
           }
         }
         if (settled.length > 0) yield* wakeups.signal("outbox")

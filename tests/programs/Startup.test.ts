@@ -55,10 +55,7 @@ describe("the start of a program", () => {
     () =>
       Effect.gen(function* () {
         const wrong = {
-          WORKER_CONCURRENCY: [
-            "many",
-            'WORKER_CONCURRENCY Expected an integer value but received "many". It is: runs at once'
-          ],
+          WORKER_CONCURRENCY: ["many", "WORKER_CONCURRENCY takes a whole number from 1 to 10000"],
           PORT: ["70000", "PORT takes a whole number from 0 to 65535"],
           DATABASE_URL: ["mysql://localhost/x", "DATABASE_URL takes a URL such as postgres://"],
           ORDINAUT_ADMIN_KEY: ["secret", "ORDINAUT_ADMIN_KEY takes an API key as `npm run key` makes it"],
