@@ -8,6 +8,23 @@ const pure = [
   "tests/docs.test.ts"
 ]
 
+/** Time must not depend on the host's zone: what reckons with it runs again in zones far from UTC. */
+const timeTests = [
+  "Cron",
+  "Cursor",
+  "Expression",
+  "Instant",
+  "Misfire",
+  "Recurrence",
+  "ScheduleSpec",
+  "Zone",
+  "HostZone"
+].map((name) => `tests/domain/${name}.test.ts`)
+const elsewhere = (name: string, zone: string) => ({
+  extends: true as const,
+  test: { name, include: timeTests, env: { TZ: zone } }
+})
+
 export default defineConfig({
   test: {
     pool: "forks",
@@ -18,6 +35,8 @@ export default defineConfig({
     setupFiles: "tests/support/worker.ts",
     projects: [
       { extends: true, test: { name: "pure", include: pure } },
+      elsewhere("new-york", "America/New_York"),
+      elsewhere("apia", "Pacific/Apia"),
       {
         extends: true,
         test: {
