@@ -26,6 +26,11 @@ export const archive = (sql: SqlClient.SqlClient) => sql`
       SELECT 1, m.run_id, m.step_id, m.item, m.position, m.uses, m.state, m.attempt, m.input, m.output, m.error, m.simulated,
         m.logs, m.started_at, m.finished_at FROM moved m WHERE m.kind = 'step') AS known
     ORDER BY run_id, step_id, item, stored),
+  past_attempts AS (
+    SELECT run_id, jsonb_agg(jsonb_build_object('attempt', item, 'worker_id', worker_id, 'started_at', started_at,
+      'finished_at', finished_at, 'error', error) ORDER BY item) AS attempts
+    FROM moved WHERE kind = 'attempt' GROUP BY run_id),
+  simulated AS (SELECT DISTINCT run_id FROM told_steps WHERE simulated),
   past_steps AS (
     INSERT INTO run_step (run_id, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs, started_at,
       finished_at, run_finished_at)
@@ -38,15 +43,11 @@ export const archive = (sql: SqlClient.SqlClient) => sql`
       backfill_id, skip_reason, trace_id, created_at)
     SELECT e.id, e.task_id, e.key, e.agent_id, e.namespace, e.task_version, e.trigger, e.end_state, e.scheduled_for, e.due_at,
       e.priority, e.attempt,
-      coalesce((
-        SELECT jsonb_agg(jsonb_build_object('attempt', m.item, 'worker_id', m.worker_id, 'started_at', m.started_at,
-          'finished_at', m.finished_at, 'error', m.error) ORDER BY m.item)
-        FROM moved m WHERE m.run_id = e.id AND m.kind = 'attempt'), '[]')
-        || CASE WHEN e.last_attempt IS NULL THEN '[]' ELSE jsonb_build_array(e.last_attempt) END,
+      coalesce(a.attempts, '[]') || CASE WHEN e.last_attempt IS NULL THEN '[]' ELSE jsonb_build_array(e.last_attempt) END,
       e.lease_no, e.crashes + e.last_crash, e.started_at, e.finished_at, e.error,
-      EXISTS (SELECT FROM told_steps s WHERE s.run_id = e.id AND s.simulated), e.parent_run_id, e.retry_of, e.event_id,
+      s.run_id IS NOT NULL, e.parent_run_id, e.retry_of, e.event_id,
       e.backfill_id, e.skip_reason, split_part(e.traceparent, '-', 2), e.created_at
-    FROM ended e),
+    FROM ended e LEFT JOIN past_attempts a ON a.run_id = e.id LEFT JOIN simulated s ON s.run_id = e.id),
   told_ends AS (
     INSERT INTO outbox (size, entries, at)
     SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.' || e.end_state,

@@ -89,7 +89,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
         turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false) {
           const at = yield* now
           const started = performance.now()
-          const rows = yield* turn({
+          const { done, leased } = yield* turn({
             worker,
             settled,
             capacity,
@@ -97,8 +97,6 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
             now: at,
             until: until(at)
           }).pipe(Effect.flatMap(decodeTurn))
-          const done = new Set(rows.flatMap((row) => (row.work === null ? [row.id] : [])))
-          const leased = rows.flatMap(({ work }) => (work === null ? [] : [work]))
           const lost = settled.flatMap(({ work }) => (done.has(work.id) ? [] : [work.id]))
           Metrics.turnDuration.add((performance.now() - started) / 1000, {})
           Metrics.turnRows.add(settled.length + leased.length, {})
@@ -247,13 +245,14 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
   )
 }
 
-/** A row of a turn: a lease with its work, or the id of a settled row. */
-const TurnRow = Schema.Struct({ id: Schema.String, work: Schema.NullOr(DueWork) })
-const decodeTurnRows = Schema.decodeUnknown(Schema.Array(TurnRow))
+const decodeWork = Schema.decodeUnknown(Schema.Array(DueWork))
 
-/** The columns of a leased row become its `work`. */
-const decodeTurn = (rows: ReadonlyArray<{ readonly id: string; readonly leased: boolean }>) =>
-  decodeTurnRows(rows.map(({ leased, ...row }) => ({ id: row.id, work: leased ? row : null })))
+/** What a turn did, from its rows: each is a lease, or names what was settled. */
+const decodeTurn = (rows: ReadonlyArray<{ readonly settled: string | null }>) =>
+  Effect.map(decodeWork(rows.filter(({ settled }) => settled === null)), (leased) => ({
+    leased,
+    done: new Set(rows.flatMap(({ settled }) => (settled === null ? [] : [settled])))
+  }))
 
 const count = (settled: ReadonlyArray<Settlement>, lost: number) => {
   const ends = { settled: 0, retried: 0, released: 0, parked: 0, lost }

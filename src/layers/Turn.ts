@@ -16,39 +16,44 @@ interface TurnInput {
 /**
  * One statement that settles finished leases, frees and hands on their slots, and leases others. Every write for a run names
  * its id and lease number, so that a worker that lost a lease changes nothing. Slots are taken under the row locks of their
- * keys, in key order. Answers the settled rows (`leased` false) and the leased ones.
+ * keys, in key order. Answers the leased rows, and for each settled one its id in `settled`.
  */
 export const turnStatement = (sql: SqlClient.SqlClient) => {
   const archived = archive(sql)
   return ({ capacity, now, settled, suspects, until, worker }: TurnInput) => {
     const ids = settled.map(({ work }) => work.id)
-    const settlements = JSON.stringify(settled.map((settlement) => settlementRow(settlement, worker)))
+    const settlements = JSON.stringify(
+      Object.fromEntries(settled.map((settlement) => [settlement.work.id, settlementOf(settlement, worker)]))
+    )
+    // Looked up by id in one object: as a set of rows it would be joined by nested loops, whose size the planner cannot foresee.
+    const end = sql.literal("((SELECT ends FROM input) -> d.id::text)")
+    const fenced = sql`d.id = ANY ((SELECT ids FROM input)::uuid[]) AND d.state = 'leased' AND d.lease_no = (${end} ->> 'lease_no')::integer`
     const steps = JSON.stringify(settled.flatMap((one) => one.steps.map((step) => stepRow(one.work.id, step))))
-    return sql<{ id: string; leased: boolean }>`
-      WITH input AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset(${settlements}::jsonb) AS i (id uuid, lease_no integer, outcome text, end_state text,
-          error jsonb, run_at timestamptz(3), finished_at timestamptz(3), last_attempt jsonb, skip_reason text,
-          signals integer, expires_at timestamptz(3))),
+    return sql<{ settled: string | null }>`
+      WITH input AS MATERIALIZED (SELECT ${settlements}::jsonb AS ends, ${ids}::uuid[] AS ids),
       given AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(${steps}::jsonb) AS s (run_id uuid, step_id text, item integer, position smallint, uses text,
           state text, attempt integer, input jsonb, output jsonb, error jsonb, simulated boolean, logs jsonb,
           started_at timestamptz(3), finished_at timestamptz(3))),
+      deleted AS (
+        DELETE FROM due_work d WHERE ${fenced} AND ${end} ->> 'outcome' = 'ended' RETURNING d.*, ${end} AS told),
       ended AS (
-        DELETE FROM due_work d USING input i
-        WHERE d.id = ANY (${ids}::uuid[]) AND d.id = i.id AND d.lease_no = i.lease_no AND d.state = 'leased' AND i.outcome = 'ended'
-        RETURNING d.*, i.end_state, i.error, i.finished_at, i.last_attempt, i.skip_reason, 0 AS last_crash),
+        SELECT d.*, d.told ->> 'end_state' AS end_state, nullif(d.told -> 'error', 'null') AS error,
+          (d.told ->> 'finished_at')::timestamptz(3) AS finished_at, d.told -> 'last_attempt' AS last_attempt,
+          d.told ->> 'skip_reason' AS skip_reason, 0 AS last_crash
+        FROM deleted d),
       ${archived},
       continued AS (
         UPDATE due_work d SET
-          state = CASE WHEN i.outcome = 'parked' AND d.signals = i.signals THEN 'parked' WHEN i.run_at > ${now} THEN 'later' ELSE 'ready' END,
-          expires_at = i.expires_at,
-          run_at = coalesce(i.run_at, d.run_at),
-          attempt = d.attempt + CASE i.outcome WHEN 'retried' THEN 1 ELSE 0 END,
-          attempt_started_at = CASE i.outcome WHEN 'retried' THEN NULL ELSE d.attempt_started_at END,
+          state = CASE WHEN ${end} ->> 'outcome' = 'parked' AND d.signals = (${end} ->> 'signals')::integer THEN 'parked'
+            WHEN (${end} ->> 'run_at')::timestamptz > ${now} THEN 'later' ELSE 'ready' END,
+          expires_at = (${end} ->> 'expires_at')::timestamptz,
+          run_at = coalesce((${end} ->> 'run_at')::timestamptz, d.run_at),
+          attempt = d.attempt + CASE ${end} ->> 'outcome' WHEN 'retried' THEN 1 ELSE 0 END,
+          attempt_started_at = CASE ${end} ->> 'outcome' WHEN 'retried' THEN NULL ELSE d.attempt_started_at END,
           locked_by = NULL, locked_until = NULL
-        FROM input i
-        WHERE d.id = ANY (${ids}::uuid[]) AND d.id = i.id AND d.lease_no = i.lease_no AND d.state = 'leased' AND i.outcome <> 'ended'
-        RETURNING d.id, d.namespace, d.concurrency_key, i.outcome, i.last_attempt),
+        WHERE ${fenced} AND ${end} ->> 'outcome' <> 'ended'
+        RETURNING d.id, d.namespace, d.concurrency_key, ${end} ->> 'outcome' AS outcome, ${end} -> 'last_attempt' AS last_attempt),
       kept AS (
         INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs,
           worker_id, started_at, finished_at)
@@ -108,18 +113,16 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
           'namespace', l.namespace, 'agent_id', l.agent_id, 'at', ${now}::timestamptz,
           'payload', jsonb_build_object('run_id', l.id, 'task_id', l.task_id, 'state', 'running', 'error', NULL))), ${now}
         FROM leased l WHERE l.lease_no = 1 HAVING count(*) > 0)
-      SELECT true AS leased, l.* FROM leased l
+      SELECT NULL::uuid AS settled, l.* FROM leased l
       UNION ALL
-      SELECT false, (jsonb_populate_record(NULL::due_work, jsonb_build_object('id', gone.id))).*
-      FROM (SELECT id FROM ended UNION ALL SELECT id FROM continued) AS gone`
+      SELECT gone.id, (NULL::due_work).* FROM (SELECT id FROM ended UNION ALL SELECT id FROM continued) AS gone`
   }
 }
 
 const errorOf = (settlement: Settlement) =>
   settlement.outcome === "ended" || settlement.outcome === "retried" ? settlement.error : null
 
-const settlementRow = (settlement: Settlement, worker: string) => ({
-  id: settlement.work.id,
+const settlementOf = (settlement: Settlement, worker: string) => ({
   lease_no: settlement.work.lease_no,
   outcome: settlement.outcome,
   end_state: settlement.outcome === "ended" ? settlement.state : null,
