@@ -12,6 +12,7 @@ import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import * as AgentRows from "./AgentRows.ts"
 import { keyHash } from "./AgentRows.ts"
 import { Audit } from "./Audit.ts"
+import { synchronized } from "./Clock.ts"
 import { constraintOf, storeErrors } from "./Db.ts"
 import { MasterKey } from "./MasterKey.ts"
 import * as Metrics from "./Metrics.ts"
@@ -116,6 +117,8 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
         authenticate: Effect.fn("Agents.authenticate")(function* (text) {
           const key = ApiKey.parse(text)
           if (key === undefined) return yield* refused("malformed")
+          // Every request that reads or writes the store comes by here.
+          yield* synchronized
           const found = yield* credentials.get(key.id)
           const now = yield* Clock.currentTimeMillis
           // The hash is compared for an unknown key too, so that its answer takes as long.

@@ -1,8 +1,10 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Clock, Duration, Effect, Layer } from "effect"
 import type { SqlError } from "@effect/sql/SqlError"
-import { reachable } from "./Db.ts"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { reachable, storeErrors } from "./Db.ts"
 import * as Metrics from "./Metrics.ts"
+import * as Retries from "./Retries.ts"
 
 const sampleEvery = Duration.seconds(10)
 /** Until the first sample. */
@@ -39,48 +41,68 @@ const corrected = (offset: number, by: Sample): Sample => ({
   error: by.error
 })
 
+/** The clocks that still show their host's time, and what sets them. */
+const unset = new WeakMap<Clock.Clock, Effect.Effect<void, SqlError>>()
+
 /**
  * Effect's clock on the database's time, so that every host decides by the same clock and no host's own clock matters.
  * Between samples it runs with the process's monotonic clock; from the first sample on it never steps back.
  */
-const make = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  const host = yield* Effect.clock
-  let current: Sample = { offset: host.unsafeCurrentTimeMillis() - monotonic(), error: Infinity }
-  let last = 0
-  const now = () => {
-    last = Math.max(last, monotonic() + current.offset)
-    return last
-  }
-  const refresh = Effect.suspend(() => (current.error === Infinity ? tightest(sample(sql)) : sample(sql))).pipe(
-    Effect.tap((taken) => {
-      if (current.error === Infinity) last = 0
-      current = current.error === Infinity ? taken : corrected(current.offset, taken)
-      Metrics.clockError.add(taken.error / 1000, {})
-    })
-  )
-  yield* Effect.ignore(refresh)
-  // A sample that fails leaves the last one in force; the next may succeed.
-  const again = Effect.suspend(() => Effect.sleep(current.error === Infinity ? tryEvery : sampleEvery))
-  yield* Effect.forkScoped(Effect.forever(Effect.zipRight(again, Effect.ignore(refresh))))
-  const clock: Clock.Clock = {
-    [Clock.ClockTypeId]: Clock.ClockTypeId,
-    unsafeCurrentTimeMillis: () => Math.floor(now()),
-    unsafeCurrentTimeNanos: () => BigInt(Math.floor(now() * 1_000_000)),
-    currentTimeMillis: Effect.sync(() => Math.floor(now())),
-    currentTimeNanos: Effect.sync(() => BigInt(Math.floor(now() * 1_000_000))),
-    sleep: (duration) => host.sleep(duration)
-  }
-  return clock
-})
+const make = (start: (set: Effect.Effect<void, SqlError>) => Effect.Effect<void>) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const host = yield* Effect.clock
+    let current: Sample = { offset: host.unsafeCurrentTimeMillis() - monotonic(), error: Infinity }
+    let last = 0
+    const now = () => {
+      last = Math.max(last, monotonic() + current.offset)
+      return last
+    }
+    const refresh = Effect.suspend(() => (current.error === Infinity ? tightest(sample(sql)) : sample(sql))).pipe(
+      Effect.tap((taken) => {
+        if (current.error === Infinity) last = 0
+        current = current.error === Infinity ? taken : corrected(current.offset, taken)
+        unset.delete(clock)
+        Metrics.clockError.add(taken.error / 1000, {})
+      })
+    )
+    // A sample that fails leaves the last one in force; the next may succeed.
+    const again = Effect.suspend(() => Effect.sleep(current.error === Infinity ? tryEvery : sampleEvery))
+    const clock: Clock.Clock = {
+      [Clock.ClockTypeId]: Clock.ClockTypeId,
+      unsafeCurrentTimeMillis: () => Math.floor(now()),
+      unsafeCurrentTimeNanos: () => BigInt(Math.floor(now() * 1_000_000)),
+      currentTimeMillis: Effect.sync(() => Math.floor(now())),
+      currentTimeNanos: Effect.sync(() => BigInt(Math.floor(now() * 1_000_000))),
+      sleep: (duration) => host.sleep(duration)
+    }
+    unset.set(clock, Effect.asVoid(refresh))
+    yield* start(Effect.asVoid(refresh))
+    yield* Effect.forkScoped(Effect.forever(Effect.zipRight(again, Effect.ignore(refresh))))
+    return clock
+  })
 
-/** Sets the clock of everything that is built on top of it; until the database answers for the first time it is the host's. */
-export const layer = Layer.unwrapScoped(Effect.map(make, (clock) => Layer.setClock(clock)))
+/**
+ * Sets a clock that still shows its host's time: what is stored must not be decided by that. Fails while the database does not
+ * answer; does nothing for a clock that is set, and for a test's.
+ */
+export const synchronized: Effect.Effect<void, StoreUnavailable> = Effect.flatMap(Effect.clock, (clock) =>
+  storeErrors(unset.get(clock) ?? Effect.void)
+)
+
+/**
+ * Sets the clock of everything that is built on top of it; until the database answers for the first time it is the host's, and
+ * whoever decides by it asks for `synchronized` first.
+ */
+export const layer = Layer.unwrapScoped(Effect.map(make(Effect.ignore), (clock) => Layer.setClock(clock)))
 
 /** As `layer`, but waits for the database: for whatever decides by the clock. */
 export const layerSynchronized = Layer.unwrapScoped(
   Effect.zipRight(
     reachable,
-    Effect.map(make, (clock) => Layer.setClock(clock))
+    Effect.map(
+      make((set) => Effect.orDie(Effect.retry(set, Retries.boot))),
+      (clock) => Layer.setClock(clock)
+    )
   )
 )

@@ -27,7 +27,7 @@ export const scheduleOf = (
 
 /**
  * Decides all that a task owes by its old schedule, within the caller's transaction, which holds its row lock: an edit comes after
- * everything that was due before it.
+ * everything that was due before it. Answers the task as it is then, from whose cursor the new schedule goes on.
  */
 export const upToNow = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
   const fire = Firing.make(sql, lease)
@@ -40,15 +40,18 @@ export const upToNow = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) =
       task.status === "active"
         ? ([task.misfire_policy, task.misfire_grace_seconds] as const)
         : (["skip", Firing.noGrace] as const)
-    let owing: TaskRows.ScheduledTask | undefined = task
+    let owing = task
     // One decision fires a bounded number.
-    while (owing !== undefined && owes(owing, now)) {
-      const one: TaskRows.ScheduledTask = owing
+    while (owes(owing, now)) {
+      const one = owing
       const unfinished = yield* Firing.unfinishedRuns(sql, [one])
       const decided = Firing.decide(one, now, unfinished.has(one.id), "edited", policy, grace)
       yield* fire([Either.getOrElse(decided, () => Firing.forgone(one, now))], unfinished)
-      owing = (yield* again(one.id))[0]
+      const [next] = yield* again(one.id)
+      if (next === undefined) break
+      owing = next
     }
+    return owing
   })
 }
 

@@ -217,16 +217,17 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
             const millis = DateTime.toEpochMillis(now)
             const rescheduled =
               scheduleOf(before, locked.dtstart_given) !== scheduleOf(definition, definition.dtstart !== null)
+            // First, since it moves the cursor, which must not go back.
+            const decided = rescheduled ? yield* decideUpToNow(locked) : locked
             const cursor = rescheduled
               ? yield* cursorOf(
                   id,
                   definition,
                   DateTime.toEpochMillis(locked.created_at),
                   millis,
-                  DateTime.toEpochMillis(locked.decided_through)
+                  DateTime.toEpochMillis(decided.decided_through)
                 )
               : kept(locked)
-            if (rescheduled) yield* decideUpToNow(locked)
             const reopened = rescheduled && locked.status === "completed"
             yield* sql`UPDATE task SET ${sql.update({
               ...rows.columns(definition, cursor),

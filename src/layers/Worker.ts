@@ -106,13 +106,14 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       const start = (work: DueWork, plan: Plan | undefined, input: RunInput, until: number) =>
         Effect.gen(function* () {
           const steps: Array<StepRecord> = []
+          let self: Running | undefined
           const go = yield* Deferred.make<void>()
           const execution = Deferred.await(go).pipe(
             Effect.zipRight(execute(pipeline, work, plan, input, (step) => Effect.sync(() => void steps.push(step)))),
             Effect.onExit((exit) =>
               Effect.gen(function* () {
-                const reason = running.get(work.id)?.interruption ?? "shutdown"
-                running.delete(work.id)
+                const reason = self?.interruption ?? "shutdown"
+                if (running.get(work.id) === self) running.delete(work.id)
                 const finished_at = yield* Clock.currentTimeMillis
                 const end = yield* endOf(exit, work, plan, reason, finished_at)
                 if (end === null) return
@@ -126,7 +127,11 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
             Effect.interruptible
           )
           const fiber = yield* FiberSet.run(fibers, execution)
-          running.set(work.id, { work, fiber, heldUntil: until, interruption: null })
+          // A process that was frozen may lease again what it has not yet noticed to have lost.
+          const before = running.get(work.id)
+          if (before !== undefined) yield* interrupt(before, "lost")
+          self = { work, fiber, heldUntil: until, interruption: null }
+          running.set(work.id, self)
           if (work.lease_no === 1) {
             const waited = DateTime.toEpochMillis(work.started_at) - DateTime.toEpochMillis(work.due_at)
             Metrics.queueWait.add(Math.max(0, waited) / 1000, { trigger: work.trigger })
@@ -268,7 +273,8 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         draining.supervised(pass.pipe(Effect.repeat(Schedule.spaced(pause)), Effect.retry(Retries.loop)))
       // What stands first ends last: leases are renewed and fenced until the drain is over.
       yield* Effect.addFinalizer(() => Effect.ignore(heartbeats.leave(worker.id)))
-      yield* every(beat, beatEvery)
+      // A lease that ends is a crash if there was no beat for two thirds of it: a short lease needs quicker beats.
+      yield* every(beat, Duration.min(beatEvery, Duration.times(leaseFor, 1 / 3)))
       // At a third of the lease, and at once when something is to be canceled: that is read where leases are renewed.
       const renewals = Effect.zipRight(wakeups.wait("cancel", Duration.times(leaseFor, 1 / 3)), worker.renew)
       yield* draining.supervised(renewals.pipe(Effect.forever, Effect.retry(Retries.loop)))
