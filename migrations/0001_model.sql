@@ -136,6 +136,9 @@ CREATE TABLE due_work (
   crashes             smallint NOT NULL DEFAULT 0,
   started_at          timestamptz(3),
   attempt_started_at  timestamptz(3),
+  -- When the present lease began, and what the attempt used of its timeout in the leases before.
+  leased_at           timestamptz(3),
+  spent_ms            integer NOT NULL DEFAULT 0,
   expires_at          timestamptz(3),
   deadline_at         timestamptz(3),
   start_by            timestamptz(3),
@@ -160,6 +163,7 @@ CREATE INDEX due_work_leased ON due_work (locked_until) WHERE state = 'leased';
 CREATE INDEX due_work_parked ON due_work (expires_at) WHERE state = 'parked';
 CREATE INDEX due_work_blocked ON due_work (namespace, concurrency_key, rank, due_at, id) WHERE state = 'blocked';
 CREATE INDEX due_work_agent ON due_work (agent_id, id);
+CREATE INDEX due_work_event ON due_work (event_id) WHERE event_id IS NOT NULL;
 CREATE INDEX due_work_backfill ON due_work (backfill_id) WHERE backfill_id IS NOT NULL;
 
 -- Finished steps, ended attempts and log lines of unfinished runs. `item` is the element of a for_each,
@@ -268,12 +272,15 @@ DECLARE
   day date;
   parent text;
 BEGIN
+  PERFORM set_config('lock_timeout', '2s', true);
   PERFORM pg_advisory_xact_lock(hashtext('ordinaut.ensure_history'));
   FOR day IN SELECT first + n FROM generate_series(0, days - 1) AS n LOOP
     FOREACH parent IN ARRAY ARRAY['task_run', 'run_step'] LOOP
       IF to_regclass(parent || '_' || to_char(day, 'YYYYMMDD')) IS NULL THEN
-        EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
-          parent || '_' || to_char(day, 'YYYYMMDD'), parent,
+        -- Made beside and attached: that asks for no lock that readers and writers of the history would wait behind.
+        EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING ALL)', parent || '_' || to_char(day, 'YYYYMMDD'), parent);
+        EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+          parent, parent || '_' || to_char(day, 'YYYYMMDD'),
           day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');
       END IF;
     END LOOP;
@@ -461,6 +468,8 @@ CREATE TABLE worker_heartbeat (
   version      text NOT NULL,
   started_at   timestamptz(3) NOT NULL,
   last_seen    timestamptz(3) NOT NULL,
+  -- The beat before: whether the database answered somebody while another was silent.
+  seen_before  timestamptz(3),
   last_pass_at timestamptz(3),
   running      integer NOT NULL DEFAULT 0,
   concurrency  integer NOT NULL DEFAULT 0

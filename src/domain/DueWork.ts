@@ -33,6 +33,8 @@ export class DueWork extends Schema.Class<DueWork>("DueWork")({
   cancel_requested_at: Schema.NullOr(Model.DateTimeFromDate),
   started_at: Model.DateTimeFromDate,
   attempt_started_at: Model.DateTimeFromDate,
+  /** What the attempt used of its timeout under earlier leases, milliseconds. */
+  spent_ms: Schema.Int,
   deadline_at: Schema.NullOr(Model.DateTimeFromDate),
   start_by: Schema.NullOr(Model.DateTimeFromDate),
   event_id: Schema.NullOr(Schema.String),

@@ -69,6 +69,8 @@ export interface TurnResult {
   readonly leased: ReadonlyArray<DueWork>
   /** Ids whose lease was somebody else's by then: nothing of them was written. */
   readonly lost: ReadonlyArray<string>
+  /** How many runs it looked at that found no slot of their key free; others may be ready behind them. */
+  readonly blocked: number
 }
 
 /** A lease as its holder names it. */

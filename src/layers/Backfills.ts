@@ -1,5 +1,5 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Context, DateTime, Effect, Layer } from "effect"
+import { Context, DateTime, Effect, Either, Layer } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import { Backfill, BackfillNotFound, mostOccurrences } from "../domain/Backfill.ts"
 import type { BackfillAccepted, BackfillCreate } from "../domain/Backfill.ts"
@@ -17,7 +17,7 @@ import * as Firing from "./Firing.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
 import * as TaskRows from "./TaskRows.ts"
-import { decodeScheduled } from "./TaskRows.ts"
+import { decodeEach } from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** Backfills yield to everything else. */
@@ -26,6 +26,7 @@ const priority = 9
 interface Open {
   readonly id: string
   readonly task_id: string
+  readonly task_version: number
   readonly max_parallel: number
   readonly left: ReadonlyArray<Date>
   readonly unfinished: number
@@ -61,7 +62,11 @@ export class Backfills extends Context.Tag("ordinaut/Backfills")<
         const to = DateTime.toEpochMillis(input.to)
         if (to < from) return yield* new InvalidField({ path: "/to", message: "lies before from" })
         if (to > now) return yield* new InvalidField({ path: "/to", message: "lies in the future" })
-        const plan = yield* TaskSchedule.read(TaskRows.scheduleFields(task)).pipe(Effect.orDie)
+        const plan = yield* TaskSchedule.read(TaskRows.scheduleFields(task)).pipe(
+          Either.mapLeft(
+            () => new InvalidField({ path: "", message: "the task's stored schedule cannot be read; change it first" })
+          )
+        )
         if (plan._tag === "OnEvent") {
           return yield* new InvalidField({ path: "", message: "only a task with a schedule of time can be backfilled" })
         }
@@ -96,9 +101,10 @@ export class Backfills extends Context.Tag("ordinaut/Backfills")<
         })
 
       const open = sql<Open>`
-        SELECT b.id, b.task_id, b.max_parallel, b.occurrences[b.enqueued + 1 : b.enqueued + b.max_parallel] AS left,
+        SELECT b.id, b.task_id, b.task_version, b.max_parallel, b.occurrences[b.enqueued + 1 : b.enqueued + b.max_parallel] AS left,
           (SELECT count(*)::integer FROM due_work d WHERE d.backfill_id = b.id) AS unfinished
         FROM backfill b WHERE b.finished_at IS NULL AND b.canceled_at IS NULL
+          AND (SELECT count(*) FROM due_work d WHERE d.backfill_id = b.id) < b.max_parallel
         ORDER BY b.created_at LIMIT 100 FOR UPDATE OF b SKIP LOCKED`
 
       const advanceOne = Effect.fnUntraced(function* (backfill: Open, task: TaskRows.ScheduledTask) {
@@ -106,6 +112,7 @@ export class Backfills extends Context.Tag("ordinaut/Backfills")<
         const work = yield* Effect.forEach(next, (at) =>
           Effect.map(Ids.next, (id) => ({
             ...Firing.workFor(id, task),
+            task_version: backfill.task_version,
             priority,
             key: occurrenceKey.backfill(backfill.id, at.getTime()),
             trigger: "backfill" as const,
@@ -178,11 +185,12 @@ export class Backfills extends Context.Tag("ordinaut/Backfills")<
         advance: Effect.gen(function* () {
           const backfills = yield* open
           if (backfills.length === 0) return 0
-          const tasks =
-            yield* sql`SELECT * FROM task WHERE id = ANY (${backfills.map(({ task_id }) => task_id)}::uuid[])`.pipe(
-              Effect.flatMap(decodeScheduled)
-            )
-          const byId = new Map(tasks.map((task) => [task.id as string, task]))
+          // Locked: a cancel of the task comes before these runs, and ends the backfill, or after them, and ends them.
+          const [, tasks] = decodeEach(
+            yield* sql<{ id: string }>`
+              SELECT * FROM task WHERE id = ANY (${backfills.map(({ task_id }) => task_id)}::uuid[]) ORDER BY id FOR NO KEY UPDATE`
+          )
+          const byId = new Map(tasks.map((task) => [String(task.id), task]))
           let enqueued = 0
           for (const backfill of backfills) {
             const task = byId.get(backfill.task_id)

@@ -173,25 +173,37 @@ const isOutage = (error: SqlError): boolean => {
 const isContention = (error: unknown): boolean =>
   error instanceof SqlError && (codeOf(error) === "40P01" || codeOf(error) === "40001")
 
-/** What a method of a store may fail with, beside its own errors: an outage is typed, anything else of the database is a bug. */
+/**
+ * What a method of a store may fail with, beside its own errors: an outage is typed, anything else of the database is a bug. What
+ * lost to another transaction is tried again, whole: within a transaction it is passed on to whoever began that.
+ */
 export const storeErrors = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, Exclude<E, SqlError | ParseResult.ParseError> | StoreUnavailable, R> =>
-  effect.pipe(
-    // A connection lost inside a transaction surfaces as a defect, since the rollback fails too.
-    Effect.catchSomeDefect((defect) => (defect instanceof SqlError ? Option.some(Effect.fail(defect)) : Option.none())),
-    Effect.retry({ schedule: Retries.contention, while: isContention }),
-    Effect.catchAll((error): Effect.Effect<never, Exclude<E, SqlError | ParseResult.ParseError> | StoreUnavailable> => {
-      if (error instanceof SqlError) {
-        return isOutage(error)
-          ? Effect.logWarning("The database did not answer.").pipe(
-              Effect.annotateLogs({ reason: reasonOf(error) }),
-              Effect.zipRight(Effect.fail(new StoreUnavailable({ retry_after: 1 })))
-            )
-          : Effect.die(error)
+  Effect.contextWithEffect((context: Context.Context<R>) => {
+    const within = Context.getOption(context, SqlClient.TransactionConnection)._tag === "Some"
+    const found = effect.pipe(
+      // A connection lost inside a transaction surfaces as a defect, since the rollback fails too.
+      Effect.catchSomeDefect((defect) =>
+        defect instanceof SqlError ? Option.some(Effect.fail(defect)) : Option.none()
+      )
+    )
+    const tried = within ? found : Effect.retry(found, { schedule: Retries.contention, while: isContention })
+    return Effect.catchAll(
+      tried,
+      (error): Effect.Effect<never, Exclude<E, SqlError | ParseResult.ParseError> | StoreUnavailable> => {
+        if (error instanceof SqlError) {
+          if (within && isContention(error)) return Effect.die(error)
+          return isOutage(error)
+            ? Effect.logWarning("The database did not answer.").pipe(
+                Effect.annotateLogs({ reason: reasonOf(error) }),
+                Effect.zipRight(Effect.fail(new StoreUnavailable({ retry_after: 1 })))
+              )
+            : Effect.die(error)
+        }
+        return ParseResult.isParseError(error)
+          ? Effect.die(error)
+          : Effect.fail(error as Exclude<E, SqlError | ParseResult.ParseError>)
       }
-      return ParseResult.isParseError(error)
-        ? Effect.die(error)
-        : Effect.fail(error as Exclude<E, SqlError | ParseResult.ParseError>)
-    })
-  )
+    )
+  })

@@ -12,13 +12,18 @@ import { Wakeups } from "./Wakeups.ts"
 /** What becomes of a task that is due: its decision, or in words why it cannot be decided. */
 export type Decide = (task: ScheduledTask, unfinished: boolean) => Either.Either<Firing.Decided, string>
 
+/** Occurrences that one pass fires, about. */
+const mostOccurrences = 5000
+/** Time that one pass spends on deciding, milliseconds. */
+const longestPass = 1000
+
 /** The scheduler's view of the store: due tasks, and the transaction that decides them. */
 export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
   DueTasks,
   {
     /**
      * In one transaction: takes up to `limit` active tasks due at `now` that nobody else has under lock, and writes what `decide`
-     * says of each: queued runs, recorded skips, moved cursors. A task that cannot be decided is set aside with the reason.
+     * says of each: queued runs, recorded skips, moved cursors. `taken` is `limit` while more may be due. A task that cannot be decided is set aside with the reason.
      */
     readonly fire: (
       now: number,
@@ -60,14 +65,23 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
             const careful = tasks.filter(({ overlap_policy }) => overlap_policy !== "allow")
             const unfinished = yield* Firing.unfinishedRuns(sql, careful)
             const decided: Array<Firing.Decided> = []
+            const started = performance.now()
+            let occurrences = 0
+            let looked = 0
             for (const task of tasks) {
+              // What is over the measure stays due, for the next pass: neither a statement nor the event loop is to be held long.
+              if (occurrences > mostOccurrences || performance.now() - started > longestPass) break
+              looked++
               const made = decide(task, unfinished.has(task.id))
-              if (Either.isRight(made)) decided.push(made.right)
-              else yield* setAside(task.id, made.left, at)
+              if (Either.isRight(made)) {
+                decided.push(made.right)
+                occurrences += made.right.decision.fires.length
+              } else yield* setAside(task.id, made.left, at)
+              if (looked % 20 === 0) yield* Effect.yieldNow()
             }
             const fired = yield* write(decided, unfinished)
             const cancels = decided.some(({ decision }) => decision.cancelUnfinished)
-            return { taken: rows.length, fired: fired.length, replaced: cancels }
+            return { taken: looked < tasks.length ? limit : rows.length, fired: fired.length, replaced: cancels }
           }).pipe(sql.withTransaction)
           if (replaced) yield* wakeups.signal("cancel")
           return done

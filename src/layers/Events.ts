@@ -1,5 +1,4 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import type * as Statement from "@effect/sql/Statement"
 import * as Model from "@effect/sql/Model"
 import { Context, DateTime, Duration, Effect, Either, Layer, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
@@ -83,21 +82,17 @@ export class Events extends Context.Tag("ordinaut/Events")<
         return first === undefined ? null : { event_id: first.id, triggered_runs: first.triggered_runs }
       })
 
-      const eventTasks = (narrow: Statement.Fragment) =>
-        Effect.map(
-          sql<{ id: string }>`
-            SELECT * FROM task WHERE ${narrow} AND schedule_kind = 'event' AND status IN ('active', 'paused') ORDER BY id`,
-          (rows) => decodeEach(rows)[1]
-        )
-
       /** The tasks that hear an event, locked: a pause or an edit of one, and other events for it, come before this event or after. */
       const listeners = Effect.fnUntraced(function* (namespace: string, event: Happened) {
-        const ids = (yield* eventTasks(sql`namespace = ${namespace}`)).flatMap((task) =>
-          hears(task, event) ? [task.id] : []
-        )
+        const known = yield* sql<Listener>`
+          SELECT id, schedule_expr, timezone FROM task
+          WHERE namespace = ${namespace} AND schedule_kind = 'event' AND status IN ('active', 'paused')`
+        const ids = known.flatMap((task) => (hears(task, event) ? [task.id] : []))
         if (ids.length === 0) return []
         yield* sql`SELECT FROM task WHERE id = ANY (${ids}::uuid[]) ORDER BY id FOR NO KEY UPDATE`
-        return (yield* eventTasks(sql`id = ANY (${ids}::uuid[])`)).filter((task) => hears(task, event))
+        const rows = yield* sql<{ id: string }>`
+          SELECT * FROM task WHERE id = ANY (${ids}::uuid[]) AND schedule_kind = 'event' AND status IN ('active', 'paused') ORDER BY id`
+        return decodeEach(rows)[1].filter((task) => hears(task, event))
       })
 
       const decideFor = Effect.fnUntraced(function* (tasks: ReadonlyArray<ScheduledTask>, event: Happened) {
@@ -198,9 +193,24 @@ interface Happened {
   readonly traceparent?: string | null
 }
 
+/** What of a task says which events it hears. */
+type Listener = Pick<ScheduledTask, "id" | "schedule_expr" | "timezone">
+
+/** Compiled expressions, the latest used ones: every event asks all of a namespace. */
+const plans = new Map<string, ReturnType<typeof TaskSchedule.onEvent>>()
+const mostPlans = 10_000
+
+const planOf = (expr: string) => {
+  const found = plans.get(expr) ?? TaskSchedule.onEvent(expr)
+  const oldest = plans.size >= mostPlans ? plans.keys().next().value : undefined
+  if (oldest !== undefined) plans.delete(oldest)
+  plans.set(expr, found)
+  return found
+}
+
 /** Whether a task's pattern and filter take an event. A filter that cannot be evaluated takes none. */
-const hears = (task: ScheduledTask, event: Happened): boolean => {
-  const plan = TaskSchedule.onEvent(task.schedule_expr)
+const hears = (task: Listener, event: Happened): boolean => {
+  const plan = planOf(task.schedule_expr)
   const zone = find(task.timezone)
   if (Either.isLeft(plan) || zone === undefined || !matches(plan.right.pattern, event.topic)) return false
   if (plan.right.filter === null) return true

@@ -22,7 +22,7 @@ export const execute = (
     if (plan === undefined) return yield* Effect.fail(unreadable)
     const { timeout_seconds } = plan.definition
     const now = yield* Clock.currentTimeMillis
-    const attemptLeft = timeout_seconds * 1000 - (now - DateTime.toEpochMillis(work.attempt_started_at))
+    const attemptLeft = timeout_seconds * 1000 - work.spent_ms
     const runLeft = work.deadline_at === null ? Infinity : DateTime.toEpochMillis(work.deadline_at) - now
     let cut: string | null = null
     const ended = yield* pipeline

@@ -12,6 +12,7 @@ import { tzdataVersion } from "../domain/Zone.ts"
 import * as Ids from "./Ids.ts"
 import type { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
+import * as TaskRows from "./TaskRows.ts"
 import { millisOf, scheduleFields } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
 
@@ -133,6 +134,7 @@ const dateOrNull = (at: number | null) => (at === null ? null : new Date(at))
  * holds the row locks of the tasks. Answers the queued runs.
  */
 export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
+  const { limits } = TaskRows.make(sql)
   const recordSkips = Effect.fnUntraced(function* (decided: ReadonlyArray<Decided>, now: Date) {
     const skips = yield* Effect.forEach(
       decided.flatMap(({ decision, origin = bySchedule, task }) =>
@@ -203,6 +205,9 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
     const queued = new Set(yield* lease.enqueue(work))
     yield* recordSkips(decided, now)
     yield* moveCursors(decided, now)
+    for (const { decision, task } of decided) {
+      if (decision.next === null && task.concurrency_key !== null) yield* limits(task.namespace, [task.concurrency_key])
+    }
     measure(decided, now.getTime())
     return work.flatMap(({ id, task_id }) => (queued.has(id) ? [{ run_id: id, task_id }] : []))
   })

@@ -68,7 +68,7 @@ export class Heartbeats extends Context.Tag("ordinaut/Heartbeats")<
               running,
               concurrency
             })}
-            ON CONFLICT (id) DO UPDATE SET last_seen = excluded.last_seen, last_pass_at = excluded.last_pass_at,
+            ON CONFLICT (id) DO UPDATE SET seen_before = worker_heartbeat.last_seen, last_seen = excluded.last_seen, last_pass_at = excluded.last_pass_at,
               running = excluded.running, concurrency = excluded.concurrency`
           yield* sql`DELETE FROM worker_heartbeat WHERE last_seen < ${new Date(now.getTime() - Duration.toMillis(Duration.days(1)))}`
         }, storeErrors),

@@ -9,6 +9,9 @@ import * as Settings from "./Settings.ts"
 /** Partitions are made this many days ahead, so that a scheduler may be away for as long. */
 const daysAhead = 8
 
+/** Arbitrary, but ours. */
+const retentionLock = 7_239_104_552
+
 /** Rows that one statement deletes, so that none runs into its time limit. */
 const atOnce = 10_000
 
@@ -52,6 +55,18 @@ export class History extends Context.Tag("ordinaut/History")<
         }
       })
 
+      /** Only one scheduler at a time; another leaves it to that one. */
+      const alone = (work: Effect.Effect<void, SqlError>) =>
+        Effect.gen(function* () {
+          const session = yield* sql.reserve
+          const [lock] = yield* session.execute(`SELECT pg_try_advisory_lock(${retentionLock}) AS taken`, [], undefined)
+          if (lock?.taken !== true) return
+          yield* Effect.ensuring(
+            work,
+            Effect.ignore(session.execute(`SELECT pg_advisory_unlock(${retentionLock})`, [], undefined))
+          )
+        })
+
       const inBatches = (statement: Effect.Effect<ReadonlyArray<unknown>, SqlError>) =>
         Effect.repeat(statement, { while: (gone) => gone.length === atOnce })
 
@@ -59,17 +74,17 @@ export class History extends Context.Tag("ordinaut/History")<
         prepare,
         keep: Effect.gen(function* () {
           yield* prepare
-          yield* dropOld
+          yield* Effect.scoped(alone(dropOld))
           const at = yield* now
           const longest = before(at, Math.max(runDays, eventDays))
           yield* inBatches(sql`
-            DELETE FROM event WHERE id = ANY (ARRAY(SELECT id FROM event WHERE at < ${before(at, eventDays)} LIMIT ${atOnce})) RETURNING id`)
+            DELETE FROM event WHERE id = ANY (ARRAY(SELECT id FROM event e WHERE NOT EXISTS (SELECT FROM due_work d WHERE d.event_id = e.id) AND at < ${before(at, eventDays)} LIMIT ${atOnce})) RETURNING id`)
           yield* inBatches(sql`
             DELETE FROM outbox WHERE id = ANY (ARRAY(
               SELECT id FROM outbox WHERE at < ${before(at, eventDays)} AND first_number IS NOT NULL ORDER BY id LIMIT ${atOnce}))
             RETURNING id`)
           yield* inBatches(sql`
-            DELETE FROM occurrence WHERE ctid = ANY (ARRAY(SELECT ctid FROM occurrence WHERE created_at < ${longest} LIMIT ${atOnce}))
+            DELETE FROM occurrence WHERE ctid = ANY (ARRAY(SELECT ctid FROM occurrence o WHERE NOT EXISTS (SELECT FROM due_work d WHERE d.id = o.run_id) AND created_at < ${longest} LIMIT ${atOnce}))
             RETURNING key`)
         }).pipe(storeErrors)
       })

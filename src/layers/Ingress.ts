@@ -46,7 +46,9 @@ const pass = (client: Client) =>
     const command = <A>(run: () => Promise<A>) =>
       Effect.tryPromise({ try: run, catch: (cause) => new RedisUnavailable({ reason: String(cause) }) })
 
-    const finish = (entry: Entry) => command(() => client.xack(ingressKey, group, entry.id))
+    /** Gone from the stream, too: a group that is made again starts with what nobody has finished. */
+    const finish = (entry: Entry) =>
+      command(() => client.multi().xack(ingressKey, group, entry.id).xdel(ingressKey, entry.id).exec())
 
     const bury = (entry: Entry, error: string) =>
       Effect.logWarning("An event of the ingress stream cannot be accepted; it is a dead letter.").pipe(
@@ -57,6 +59,7 @@ const pass = (client: Client) =>
               .multi()
               .xadd(deadKey, "MAXLEN", "~", 100_000, "*", ...entry.fields, "entry", entry.id, "error", error)
               .xack(ingressKey, group, entry.id)
+              .xdel(ingressKey, entry.id)
               .exec()
           )
         ),

@@ -10,6 +10,7 @@ import * as Metrics from "./Metrics.ts"
 import { rescueStatement } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
 import { turnStatement } from "./Turn.ts"
+import type { TurnRow } from "./Turn.ts"
 
 /** Who may work on a due row, and until when. Owns `due_work`, `live_step`, `concurrency`, `occurrence` and the history. */
 export class Lease extends Context.Tag("ordinaut/Lease")<
@@ -89,7 +90,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
         turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false) {
           const at = yield* now
           const started = performance.now()
-          const { done, leased } = yield* turn({
+          const { blocked, done, leased } = yield* turn({
             worker,
             settled,
             capacity,
@@ -104,7 +105,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
             settled.filter(({ work }) => done.has(work.id)),
             lost.length
           )
-          return { leased, lost }
+          return { leased, lost, blocked }
         }, storeErrors),
 
         renew: Effect.fn("Lease.renew")(function* (worker, held) {
@@ -138,11 +139,13 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
 
         age: Effect.gen(function* () {
           const at = yield* now
+          // Late work is not old work: a backfill waits since it was queued, however long ago its occurrence was.
           const gained = yield* sql`
-            UPDATE due_work SET rank = greatest(1, priority - floor(extract(epoch FROM ${at}::timestamptz - due_at) / 600)::integer)
+            UPDATE due_work SET rank = greatest(1,
+              priority - floor(extract(epoch FROM ${at}::timestamptz - greatest(due_at, created_at)) / 600)::integer)
             WHERE id = ANY (ARRAY(
-              SELECT id FROM due_work WHERE state IN ('ready', 'blocked') AND rank > 1
-                AND due_at <= ${at}::timestamptz - (priority - rank + 1) * interval '10 minutes'
+              SELECT id FROM due_work WHERE state = 'ready' AND crashes < 2 AND rank > 1
+                AND greatest(due_at, created_at) <= ${at}::timestamptz - (priority - rank + 1) * interval '10 minutes'
               LIMIT 10000 FOR UPDATE SKIP LOCKED))
             RETURNING id`
           return gained.length
@@ -247,11 +250,12 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
 
 const decodeWork = Schema.decodeUnknown(Schema.Array(DueWork))
 
-/** What a turn did, from its rows: each is a lease, or names what was settled. */
-const decodeTurn = (rows: ReadonlyArray<{ readonly settled: string | null }>) =>
-  Effect.map(decodeWork(rows.filter(({ settled }) => settled === null)), (leased) => ({
+/** What a turn did, from its rows: each is a lease, or names what was settled or found no slot. */
+const decodeTurn = (rows: ReadonlyArray<TurnRow>) =>
+  Effect.map(decodeWork(rows.filter(({ kind }) => kind === "leased")), (leased) => ({
     leased,
-    done: new Set(rows.flatMap(({ settled }) => (settled === null ? [] : [settled])))
+    done: new Set(rows.flatMap(({ kind, subject }) => (kind === "settled" ? [subject] : []))),
+    blocked: rows.filter(({ kind }) => kind === "blocked").length
   }))
 
 const count = (settled: ReadonlyArray<Settlement>, lost: number) => {

@@ -103,7 +103,7 @@ export class Occurrences extends Context.Tag("ordinaut/Occurrences")<
           if (to - from > longestWindow)
             return yield* new InvalidField({ path: "query.to", message: "lies more than 366 days after from" })
           const tasks = yield* sql`
-            SELECT * FROM task t WHERE ${rows.visible(actor)} AND t.status = 'active' AND t.next_run_at <= ${new Date(to)}
+            SELECT * FROM task t WHERE ${rows.visible(actor)} AND t.status = 'active' AND t.quarantined_at IS NULL AND t.next_run_at <= ${new Date(to)}
             ORDER BY t.next_run_at LIMIT ${most}`.pipe(Effect.flatMap(decodeScheduled))
           const found = tasks.flatMap((task) => within(task, from, to))
           return found.sort((a, b) => DateTime.toEpochMillis(a.at) - DateTime.toEpochMillis(b.at)).slice(0, most)
@@ -176,8 +176,9 @@ const within = (task: ScheduledTask, from: number, to: number): ReadonlyArray<Up
   if (Either.isLeft(plan) || plan.right._tag === "OnEvent") return []
   const { schedule, timeline } = plan.right
   const found: Array<Upcoming> = []
+  const left = task.max_runs === null ? most : Math.min(most, task.max_runs - task.fired_count)
   let at = timeline.next(Math.max(from - 1, DateTime.toEpochMillis(task.decided_through)))
-  while (at !== null && at <= to && found.length < most) {
+  while (at !== null && at <= to && found.length < left) {
     const following = timeline.next(at)
     found.push({
       task_id: task.id,

@@ -1,5 +1,5 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Context, Effect, Layer, Schema } from "effect"
+import { Context, Effect, Either, Layer, Schema } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import { JsonObject, JsonValue } from "../domain/Json.ts"
 import { check } from "../domain/PipelineChecks.ts"
@@ -71,17 +71,14 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
         const unknown = new Map(work.filter((one) => !kept.has(keyOf(one))).map((one) => [keyOf(one), one]))
         if (unknown.size === 0) return
         const wanted = [...unknown.values()]
-        const rows = yield* sql`
+        const rows = yield* sql<{ task_id: string; task_version: number; definition: unknown }>`
           SELECT r.task_id, r.version AS task_version, r.definition
           FROM unnest(${wanted.map(({ task_id }) => task_id)}::uuid[], ${wanted.map(({ task_version }) => task_version)}::integer[])
-            AS w (task_id, version) JOIN task_revision r ON r.task_id = w.task_id AND r.version = w.version`.pipe(
-          Effect.flatMap(decodeRevisions)
-        )
+            AS w (task_id, version) JOIN task_revision r ON r.task_id = w.task_id AND r.version = w.version`
+        // Each by itself: a revision that another version wrote, and this one cannot read, fails its own runs alone.
         for (const row of rows) {
-          const pipeline = yield* Effect.option(check(row.definition.payload))
-          const zone = find(row.definition.timezone)
-          if (pipeline._tag === "Some" && zone !== undefined)
-            keep(keyOf(row), { definition: row.definition, pipeline: pipeline.value, zone })
+          const plan = planOf(row.definition)
+          if (Either.isRight(plan)) keep(keyOf(row), plan.right)
         }
       })
 
@@ -136,9 +133,16 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
 const keyOf = ({ task_id, task_version }: { readonly task_id: string; readonly task_version: number }) =>
   `${task_id}:${task_version}`
 
-const decodeRevisions = Schema.decodeUnknown(
-  Schema.Array(Schema.Struct({ task_id: Schema.String, task_version: Schema.Int, definition: Definition }))
-)
+const decodeDefinition = Schema.decodeUnknownEither(Definition)
+
+const planOf = (stored: unknown): Either.Either<Plan, unknown> =>
+  Either.gen(function* () {
+    const definition = yield* decodeDefinition(stored)
+    const pipeline = yield* check(definition.payload)
+    const zone = yield* Either.fromNullable(find(definition.timezone), () => "unknown zone")
+    return { definition, pipeline, zone }
+  })
+
 const decodeGiven = Schema.decodeUnknown(
   Schema.Array(Schema.Struct({ id: Schema.String, params: Schema.NullOr(JsonObject), event: JsonValue }))
 )

@@ -47,6 +47,8 @@ const connect = (url: string, commandTimeout: number) => {
     maxRetriesPerRequest: 1,
     commandTimeout,
     connectTimeout: 5000,
+    // A socket that answers nothing is given up: such a connection went half-open.
+    socketTimeout: commandTimeout + 1000,
     keepAlive: 10_000,
     retryStrategy: (attempt) => Math.min(attempt * 200, 5000)
   })

@@ -14,7 +14,8 @@ const poison = {
 
 /**
  * One statement that ends leases which nobody renewed in time: their rows are ready again, with the attempt they had, and their
- * slots are free. It counts as a crash only where the worker process fell silent while the database answered others; a poisoned
+ * slots are free. It counts as a crash only where the worker process fell silent while the database answered others, which their
+ * beats in the last third of the lease show; a poisoned
  * run ends as failed. Answers the rows, `poisoned` or not.
  */
 export const rescueStatement = (sql: SqlClient.SqlClient, leaseFor: Duration.Duration) => {
@@ -28,8 +29,9 @@ export const rescueStatement = (sql: SqlClient.SqlClient, leaseFor: Duration.Dur
     judged AS MATERIALIZED (
       SELECT e.id, e.crashes + CASE WHEN
           NOT EXISTS (SELECT FROM worker_heartbeat h WHERE h.id = e.locked_by AND h.last_seen > ${new Date(now.getTime() - (millis * 2) / 3)})
-          AND EXISTS (SELECT FROM worker_heartbeat h WHERE h.id <> e.locked_by
-            AND h.last_seen > e.locked_until - ${millis} * interval '1 millisecond')
+          AND EXISTS (SELECT FROM worker_heartbeat h WHERE h.id <> e.locked_by AND (
+            h.last_seen BETWEEN e.locked_until - ${millis / 3} * interval '1 millisecond' AND e.locked_until
+            OR h.seen_before BETWEEN e.locked_until - ${millis / 3} * interval '1 millisecond' AND e.locked_until))
         THEN 1 ELSE 0 END AS crashes
       FROM expired e),
     ended AS (

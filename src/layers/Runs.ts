@@ -54,7 +54,7 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
       const both = (narrow: Statement.Fragment, limit: number) =>
         sql`
         SELECT u.*, coalesce(r.definition -> 'labels', '{}') AS labels, r.definition -> 'payload' -> 'pipeline' AS pipeline,
-          (extract(epoch FROM u.started_at - u.due_at) * 1000)::integer AS lag_ms
+          floor(extract(epoch FROM u.started_at - u.due_at) * 1000)::float8 AS lag_ms
         FROM (
           (SELECT id, task_id, trigger, scheduled_for, due_at, task_version, priority,
             EXISTS (SELECT FROM live_step s WHERE s.run_id = due_work.id AND s.simulated) AS simulated, parent_run_id, retry_of, event_id,

@@ -55,7 +55,19 @@ export const make = (sql: SqlClient.SqlClient) => {
       SELECT t.*, CASE WHEN t.snoozed_until > ${now} THEN t.snoozed_until END AS snoozed_until, (
         SELECT jsonb_build_object('id', r.id, 'state', r.state, 'finished_at', r.finished_at)
         FROM task_run r WHERE r.task_id = t.id ORDER BY r.id DESC LIMIT 1) AS last_run
-      FROM task t WHERE ${where}`.pipe(Effect.flatMap(decodeTasks))
+      FROM task t WHERE ${where}`.pipe(
+      Effect.flatMap((rows) => {
+        const [unreadable, tasks] = Arr.partitionMap(rows, (row) => decodeTask(row))
+        return unreadable.length === 0
+          ? Effect.succeed(tasks)
+          : Effect.as(
+              Effect.logError("A task cannot be read and is left out.").pipe(
+                Effect.annotateLogs({ count: unreadable.length })
+              ),
+              tasks
+            )
+      })
+    )
 
   const notFound = (id: string) => new TaskNotFound({ task_id: id })
 
@@ -99,17 +111,28 @@ export const make = (sql: SqlClient.SqlClient) => {
         changed_by,
         created_at: now
       })}`,
-    /** The smallest limit among the active tasks with a key holds for it. */
-    limit: (namespace: string, key: string) =>
-      sql`
-        INSERT INTO concurrency (namespace, key, "limit")
-        SELECT ${namespace}, ${key}, coalesce(min(concurrency_limit), 1) FROM task
-        WHERE namespace = ${namespace} AND concurrency_key = ${key} AND status = 'active'
-        ON CONFLICT (namespace, key) DO UPDATE SET "limit" = excluded."limit"`
+    /** The smallest limit among the active tasks with a key holds for it; taken in the order of the keys. */
+    limits: (namespace: string, keys: Iterable<string | null>) =>
+      Effect.forEach(
+        [...new Set(keys)].flatMap((key) => (key === null ? [] : [key])).sort(),
+        (key) =>
+          Effect.gen(function* () {
+            yield* sql`
+              INSERT INTO concurrency (namespace, key, "limit") VALUES (${namespace}, ${key}, 1) ON CONFLICT (namespace, key) DO NOTHING`
+            yield* sql`SELECT FROM concurrency WHERE namespace = ${namespace} AND key = ${key} FOR UPDATE`
+            // A statement of its own: its snapshot is later than the lock, so that of two changes the second sees the first.
+            yield* sql`
+              UPDATE concurrency SET "limit" = coalesce((
+                SELECT min(concurrency_limit) FROM task
+                WHERE namespace = ${namespace} AND concurrency_key = ${key} AND status = 'active'), "limit")
+              WHERE namespace = ${namespace} AND key = ${key}`
+          }),
+        { discard: true }
+      )
   }
 }
 
-const decodeTasks = Schema.decodeUnknown(Schema.Array(Task))
+const decodeTask = Schema.decodeUnknownEither(Task)
 const decodeOne = Schema.decodeUnknownEither(ScheduledTask)
 
 /** Rows of `task`, each by itself, for one that cannot be read must not stop the others: those, with what is wrong, and the tasks. */

@@ -85,7 +85,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
           const changed = yield* to(task, now)
           const after = yield* rows.one(actor, id)
           if (changed) {
-            if (task.concurrency_key !== null) yield* rows.limit(task.namespace, task.concurrency_key)
+            yield* rows.limits(task.namespace, [task.concurrency_key])
             yield* audit.record({
               actor: actor.id,
               namespace: actor.namespace,
@@ -105,7 +105,10 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
       /** Decides the next occurrence at once, as a run due at `until`, and moves the cursor to the one after it. */
       const decideNext = (task: TaskRows.ScheduledTask, scheduledFor: number, until: number, runId: string) =>
         Effect.gen(function* () {
-          const plan = yield* TaskSchedule.read(TaskRows.scheduleFields(task)).pipe(Effect.orDie)
+          const plan = yield* TaskSchedule.read(TaskRows.scheduleFields(task)).pipe(
+            Either.mapLeft(() => new NothingToSnooze({ task_id: task.id, status: task.status }))
+          )
+          const unfinished = yield* Firing.unfinishedRuns(sql, [task])
           const timeline = plan._tag === "Timed" ? plan.timeline : { next: () => null }
           const following = timeline.next(scheduledFor)
           const left = task.max_runs === null || task.fired_count + 1 < task.max_runs
@@ -117,7 +120,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
               trigger: "schedule",
               scheduled_for: scheduledFor,
               due_at: until,
-              serial: false
+              serial: task.overlap_policy !== "allow" && unfinished.has(task.id)
             }
           ])
           yield* sql`
@@ -231,7 +234,11 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
             if (task.status === "canceled") return yield* new TaskCanceled({ task_id: task.id })
             const now = DateTime.toEpochMillis(yield* DateTime.now)
             const last = TaskRows.millisOf(task.last_fired_for)
-            if (last !== null && task.dedupe_window_seconds > 0 && now < last + task.dedupe_window_seconds * 1000) {
+            if (
+              last !== null &&
+              task.dedupe_window_seconds > 0 &&
+              Math.abs(now - last) < task.dedupe_window_seconds * 1000
+            ) {
               return yield* new DuplicateRun({
                 task_id: task.id,
                 within_seconds: task.dedupe_window_seconds
@@ -249,6 +256,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
                 ...(traceparent === null ? {} : { traceparent })
               }
             ])
+            yield* sql`UPDATE task SET last_fired_for = ${new Date(now)} WHERE id = ${id}`
             yield* audit.record({
               actor: actor.id,
               namespace: actor.namespace,

@@ -126,25 +126,20 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
           after
         })
 
-      /** Turns the violated unique index into the task that bears the key. */
-      const duplicates =
-        (owner: string, key: string | null) =>
-        <A, E, R>(change: Effect.Effect<A, E, R>) =>
-          Effect.catchIf(
-            change,
-            (error) => error instanceof SqlError && constraintOf(error) === "task_dedupe",
-            () =>
-              Effect.flatMap(
-                sql<{
-                  id: string
-                }>`SELECT id FROM task WHERE created_by = ${owner} AND dedupe_key = ${key} AND status IN ('active', 'paused')`,
-                ([other]) =>
-                  new DuplicateTask({
-                    task_id: TaskId.make(other?.id ?? ""),
-                    dedupe_key: key ?? ""
-                  })
-              )
-          )
+      /** The task that bears a dedupe key already; the unique index decides between two that come at once. */
+      const unlessTaken = Effect.fnUntraced(function* (owner: string, key: string | null, but: string) {
+        if (key === null) return
+        const [other] = yield* sql<{ id: string }>`
+          SELECT id FROM task WHERE created_by = ${owner} AND dedupe_key = ${key} AND status IN ('active', 'paused') AND id <> ${but}`
+        if (other !== undefined) return yield* new DuplicateTask({ task_id: TaskId.make(other.id), dedupe_key: key })
+      })
+
+      /** Of two at once the loser tries again, and finds the winner. */
+      const againIfTaken = <A, E, R>(change: Effect.Effect<A, E, R>) =>
+        Effect.retry(change, {
+          times: 2,
+          while: (error) => error instanceof SqlError && constraintOf(error) === "task_dedupe"
+        })
 
       const decideUpToNow = upToNow(sql, lease)
 
@@ -161,6 +156,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
           const cursor = yield* cursorOf(id, definition, millis, millis)
           const at = DateTime.toDateUtc(now)
           const task = yield* Effect.gen(function* () {
+            yield* unlessTaken(actor.id, definition.dedupe_key, id)
             yield* sql`INSERT INTO task ${sql.insert({
               ...rows.columns(definition, cursor),
               id,
@@ -173,11 +169,11 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
             })}`
             yield* limited(actor.id)
             yield* rows.revise(id, 1, definition, actor.id, at)
-            if (definition.concurrency_key !== null) yield* rows.limit(actor.namespace, definition.concurrency_key)
+            yield* rows.limits(actor.namespace, [definition.concurrency_key])
             const made = yield* rows.one(actor, id).pipe(Effect.orDie)
             yield* trail(actor, "task.created", id, null, encodeTask(made))
             return made
-          }).pipe(sql.withTransaction, duplicates(actor.id, definition.dedupe_key))
+          }).pipe(sql.withTransaction, againIfTaken)
           yield* wakeups.signal("schedule")
           return task
         }, storeErrors),
@@ -228,23 +224,24 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
                   DateTime.toEpochMillis(decided.decided_through)
                 )
               : kept(locked)
-            const reopened = rescheduled && locked.status === "completed"
+            const exhausted = definition.max_runs !== null && locked.fired_count >= definition.max_runs
+            const reopened = rescheduled && locked.status === "completed" && !exhausted
+            if (reopened || locked.status !== "completed")
+              yield* unlessTaken(locked.created_by, definition.dedupe_key, id)
             yield* sql`UPDATE task SET ${sql.update({
-              ...rows.columns(definition, cursor),
+              ...rows.columns(definition, exhausted ? { ...cursor, next: null, nextDueAt: null } : cursor),
               version: locked.version + 1,
-              status: reopened ? "active" : locked.status,
+              status: reopened ? "active" : exhausted && locked.status === "active" ? "completed" : locked.status,
               updated_at: DateTime.toDateUtc(now),
               ...(rescheduled ? { quarantined_at: null, quarantine_reason: null } : {})
             })} WHERE id = ${id}`
             if (reopened) yield* limited(locked.created_by)
             yield* rows.revise(id, locked.version + 1, definition, actor.id, DateTime.toDateUtc(now))
-            for (const key of new Set([locked.concurrency_key, definition.concurrency_key])) {
-              if (key !== null) yield* rows.limit(locked.namespace, key)
-            }
+            yield* rows.limits(locked.namespace, [locked.concurrency_key, definition.concurrency_key])
             const after = yield* rows.one(actor, id)
             yield* trail(actor, "task.changed", id, encodeTask(before), encodeTask(after))
             return after
-          }).pipe(sql.withTransaction, duplicates(actor.id, patch.dedupe_key ?? null))
+          }).pipe(sql.withTransaction, againIfTaken)
           yield* wakeups.signal("schedule")
           return task
         }, storeErrors)

@@ -3,6 +3,12 @@ import { DateTime } from "effect"
 import { archive } from "./Archive.ts"
 import type { Settlement } from "../domain/Settlement.ts"
 
+/** A row of the answer: a leased row with all its columns, or the id of another in `subject`. */
+export interface TurnRow {
+  readonly kind: "leased" | "settled" | "blocked"
+  readonly subject: string
+}
+
 interface TurnInput {
   readonly worker: string
   readonly settled: ReadonlyArray<Settlement>
@@ -16,7 +22,7 @@ interface TurnInput {
 /**
  * One statement that settles finished leases, frees and hands on their slots, and leases others. Every write for a run names
  * its id and lease number, so that a worker that lost a lease changes nothing. Slots are taken under the row locks of their
- * keys, in key order. Answers the leased rows, and for each settled one its id in `settled`.
+ * keys, in key order. Answers the leased rows, and the ids of what was settled and of what found no slot.
  */
 export const turnStatement = (sql: SqlClient.SqlClient) => {
   const archived = archive(sql)
@@ -29,7 +35,7 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
     const end = sql.literal("((SELECT ends FROM input) -> d.id::text)")
     const fenced = sql`d.id = ANY ((SELECT ids FROM input)::uuid[]) AND d.state = 'leased' AND d.lease_no = (${end} ->> 'lease_no')::integer`
     const steps = JSON.stringify(settled.flatMap((one) => one.steps.map((step) => stepRow(one.work.id, step))))
-    return sql<{ settled: string | null }>`
+    return sql<TurnRow>`
       WITH input AS MATERIALIZED (SELECT ${settlements}::jsonb AS ends, ${ids}::uuid[] AS ids),
       given AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(${steps}::jsonb) AS s (run_id uuid, step_id text, item integer, position smallint, uses text,
@@ -45,8 +51,11 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
       ${archived},
       continued AS (
         UPDATE due_work d SET
-          state = CASE WHEN ${end} ->> 'outcome' = 'parked' AND d.signals = (${end} ->> 'signals')::integer THEN 'parked'
+          state = CASE WHEN d.cancel_requested_at IS NOT NULL THEN 'ready'
+            WHEN ${end} ->> 'outcome' = 'parked' AND d.signals = (${end} ->> 'signals')::integer THEN 'parked'
             WHEN (${end} ->> 'run_at')::timestamptz > ${now} THEN 'later' ELSE 'ready' END,
+          spent_ms = CASE ${end} ->> 'outcome' WHEN 'retried' THEN 0
+            ELSE d.spent_ms + (extract(epoch FROM ${now}::timestamptz - d.leased_at) * 1000)::integer END,
           expires_at = (${end} ->> 'expires_at')::timestamptz,
           run_at = coalesce((${end} ->> 'run_at')::timestamptz, d.run_at),
           attempt = d.attempt + CASE ${end} ->> 'outcome' WHEN 'retried' THEN 1 ELSE 0 END,
@@ -88,13 +97,13 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         FROM candidates c LEFT JOIN slots s ON s.namespace = c.namespace AND s.key = c.key
           LEFT JOIN freed f ON f.namespace = c.namespace AND f.key = c.key),
       leased AS (
-        UPDATE due_work d SET state = 'leased', lease_no = d.lease_no + 1, locked_by = ${worker}, locked_until = ${until},
+        UPDATE due_work d SET state = 'leased', lease_no = d.lease_no + 1, locked_by = ${worker}, locked_until = ${until}, leased_at = ${now},
           started_at = coalesce(d.started_at, greatest(${now}::timestamptz, d.due_at)),
           attempt_started_at = coalesce(d.attempt_started_at, greatest(${now}::timestamptz, d.run_at))
         WHERE d.id = ANY (ARRAY(SELECT id FROM ranked WHERE fits))
         RETURNING d.*),
       blocked AS (
-        UPDATE due_work SET state = 'blocked' WHERE id = ANY (ARRAY(SELECT id FROM ranked WHERE NOT fits))),
+        UPDATE due_work SET state = 'blocked' WHERE id = ANY (ARRAY(SELECT id FROM ranked WHERE NOT fits)) RETURNING id),
       handed AS (
         UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
           SELECT b.id FROM freed f CROSS JOIN LATERAL (
@@ -113,9 +122,11 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
           'namespace', l.namespace, 'agent_id', l.agent_id, 'at', ${now}::timestamptz,
           'payload', jsonb_build_object('run_id', l.id, 'task_id', l.task_id, 'state', 'running', 'error', NULL))), ${now}
         FROM leased l WHERE l.lease_no = 1 HAVING count(*) > 0)
-      SELECT NULL::uuid AS settled, l.* FROM leased l
+      SELECT 'leased' AS kind, NULL::uuid AS subject, l.* FROM leased l
       UNION ALL
-      SELECT gone.id, (NULL::due_work).* FROM (SELECT id FROM ended UNION ALL SELECT id FROM continued) AS gone`
+      SELECT other.kind, other.id, (NULL::due_work).* FROM (
+        SELECT 'settled' AS kind, id FROM ended UNION ALL SELECT 'settled', id FROM continued
+        UNION ALL SELECT 'blocked', id FROM blocked) AS other`
   }
 }
 

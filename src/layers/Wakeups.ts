@@ -84,7 +84,12 @@ const listen = (url: Redacted.Redacted, here: Contract) =>
   Effect.acquireUseRelease(
     Effect.sync(
       () =>
-        new Pg.Client({ connectionString: Redacted.value(url), application_name: "ordinaut-wakeups", keepAlive: true })
+        new Pg.Client({
+          connectionString: Redacted.value(url),
+          application_name: "ordinaut-wakeups",
+          keepAlive: true,
+          connectionTimeoutMillis: 5000
+        })
     ),
     (client) =>
       Effect.gen(function* () {

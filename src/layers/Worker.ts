@@ -148,7 +148,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         if (unsettled.length === 0 && capacity === 0) return 0
         const settled = unsettled
         const until = heldUntil()
-        const { leased, lost } = yield* lease.turn(id, settled, capacity, alone)
+        const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone)
         if (alone) isolation.began(leased.length > 0, performance.now())
         unsettled = []
         const turnedAt = yield* Clock.currentTimeMillis
@@ -172,9 +172,13 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         }
         if (settled.length > 0) yield* wakeups.signal("outbox")
         // The scheduler may have to wake up earlier than it meant to.
-        if (settled.some(({ outcome }) => outcome === "retried" || outcome === "parked"))
+        if (
+          settled.some(
+            ({ outcome, work }) => outcome === "retried" || outcome === "parked" || work.trigger === "backfill"
+          )
+        )
           yield* wakeups.signal("schedule")
-        return settled.length + leased.length
+        return settled.length + leased.length + blocked
         // Interrupted in between, it would hold leases that nobody runs, renews or hands back.
       }).pipe(Effect.uninterruptible)
 
