@@ -1,4 +1,5 @@
 import type { DueWork } from "./DueWork.ts"
+import { maxDepth, sizeOf } from "./Json.ts"
 import type { JsonValue } from "./Json.ts"
 import type { RunError, SkipReason, StepState, Trigger } from "./Run.ts"
 
@@ -83,3 +84,18 @@ export interface Held {
 export interface Renewed extends Held {
   readonly cancel_requested: boolean
 }
+
+/** What the steps of settlements in one statement may weigh together, bytes; jsonb ends at 256 MiB. */
+const mostBytes = 32 * 1_048_576
+
+/** As many settlements as one statement may carry, but at least the first. */
+export const fitting = (waiting: ReadonlyArray<Settlement>): ReadonlyArray<Settlement> => {
+  let bytes = 0
+  const over = waiting.findIndex(({ steps }, index) => {
+    for (const { input, output } of steps) bytes += weight(input) + weight(output)
+    return index > 0 && bytes > mostBytes
+  })
+  return over < 0 ? waiting : waiting.slice(0, over)
+}
+
+const weight = (value: JsonValue): number => sizeOf(value, mostBytes, maxDepth + 2) ?? mostBytes

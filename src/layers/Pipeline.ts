@@ -2,19 +2,24 @@ import { Clock, Context, DateTime, Duration, Effect, Either, Layer, LogLevel, Ra
 import type { DueWork } from "../domain/DueWork.ts"
 import { holds } from "../domain/Expression.ts"
 import type { Bindings } from "../domain/Expression.ts"
+import { maxDepth, sizeOf } from "../domain/Json.ts"
 import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import type { CheckedStep } from "../domain/PipelineChecks.ts"
 import { delay } from "../domain/Retry.ts"
 import type { RunError } from "../domain/Run.ts"
 import type { StepRecord } from "../domain/Settlement.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
-import { render, renderText } from "../domain/Template.ts"
+import { maxRenderedBytes, render, renderText } from "../domain/Template.ts"
 import * as Metrics from "./Metrics.ts"
 import type { Plan, RunInput } from "./Plans.ts"
 import { Tools } from "./Tools.ts"
+import type { ToolResult } from "./Tools.ts"
 
 /** What a step may take when neither it nor its tool says so. */
 const defaultTimeoutSeconds = 30
+/** Bytes of one output, and of all inputs and outputs of a run, as JSON. */
+const mostOutput = 1_048_576
+const mostOfRun = 16 * 1_048_576
 
 /** The step that ended a run in failure. */
 export interface Failure {
@@ -137,8 +142,9 @@ export class Pipeline extends Context.Tag("ordinaut/Pipeline")<
                   Effect.onInterrupt(() => ended({ state: "canceled", input: rendered, output: null, error: null })),
                   Effect.catchAll((error) => Effect.succeed({ result: Either.left(error), calls: 0 }))
                 )
-            if (Either.isRight(result)) {
-              const { log, output, simulated } = result.right
+            const judged = Either.flatMap(result, (given) => weighed(state, rendered, given))
+            if (Either.isRight(judged)) {
+              const { log, output, simulated } = judged.right
               const logs = log === undefined ? [] : [{ ...log, at: DateTime.formatIso(yield* DateTime.now) }]
               if (log !== undefined) {
                 yield* Effect.logWithLevel(logLevels[log.level], log.message).pipe(
@@ -148,7 +154,7 @@ export class Pipeline extends Context.Tag("ordinaut/Pipeline")<
               yield* ended({ state: "succeeded", input: rendered, output, error: null, calls, simulated, logs })
               continue
             }
-            const error = result.left
+            const error = judged.left
             yield* ended({ state: "failed", input: rendered, output: null, error: runError(step, error), calls })
             if (step.onError === "fail") return { step, error }
             if (step.onError !== "continue") {
@@ -176,6 +182,21 @@ interface State {
   readonly calls: Map<string, number>
   readonly steps: Record<string, JsonValue>
   readonly errors: Record<string, JsonValue>
+  /** What the inputs and outputs of the run take so far, as JSON. */
+  bytes: number
+}
+
+/** Bounds the output of a step, and what a run stores in all: a statement has to carry it. */
+const weighed = (state: State, input: JsonValue, given: ToolResult): Either.Either<ToolResult, StepFailed> => {
+  // A simulated output wraps its input.
+  const output = sizeOf(given.output, mostOutput + maxRenderedBytes, maxDepth + 2)
+  if (output === undefined || (!given.simulated && output > mostOutput)) {
+    return Either.left(StepFailed.of("output_too_large", `the output of a step has at most ${mostOutput} bytes`))
+  }
+  state.bytes += output + (sizeOf(input, maxRenderedBytes) ?? maxRenderedBytes)
+  return state.bytes > mostOfRun
+    ? Either.left(StepFailed.of("output_too_large", `the steps of a run store at most ${mostOfRun} bytes together`))
+    : Either.right(given)
 }
 
 /** `Object.create(null)`: a step may be called `__proto__`, which is a name like any other. */
@@ -190,13 +211,21 @@ const remember = ({ errors, finished, steps }: State, step: CheckedStep, output:
 
 /** Steps that earlier attempts finished are not run again; one that failed and did not end the run counts as finished. */
 const resume = ({ pipeline }: Plan, input: RunInput): State => {
-  const state: State = { finished: new Set(), jumps: new Map(), calls: new Map(), steps: bare(), errors: bare() }
+  const state: State = {
+    finished: new Set(),
+    jumps: new Map(),
+    calls: new Map(),
+    steps: bare(),
+    errors: bare(),
+    bytes: 0
+  }
   for (const known of input.finished) {
     const step = pipeline.steps.find(({ id }) => id === known.step_id)
     if (step === undefined) continue
     state.calls.set(step.id, known.attempt)
     if (known.state === "canceled" || (known.state === "failed" && step.onError === "fail")) continue
     remember(state, step, known.output, known.error)
+    state.bytes += sizeOf(known.output, 2 * mostOutput, maxDepth + 2) ?? mostOutput
     if (known.state === "failed" && typeof step.onError === "object") state.jumps.set(step.id, step.onError.goto)
   }
   return state

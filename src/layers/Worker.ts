@@ -13,6 +13,7 @@ import {
   Schedule
 } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
+import { fitting } from "../domain/Settlement.ts"
 import type { Settlement, StepRecord } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { Draining } from "./Draining.ts"
@@ -146,11 +147,11 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         const alone = isolation.begins(running.size, performance.now())
         const capacity = draining ? 0 : alone ? 1 : isolation.isOpen() ? Math.max(0, concurrency - running.size) : 0
         if (unsettled.length === 0 && capacity === 0) return 0
-        const settled = unsettled
+        const settled = fitting(unsettled)
         const until = heldUntil()
         const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone)
         if (alone) isolation.began(leased.length > 0, performance.now())
-        unsettled = []
+        unsettled = unsettled.slice(settled.length)
         const turnedAt = yield* Clock.currentTimeMillis
         lastTurnAt = turnedAt
         if (lost.length > 0) {

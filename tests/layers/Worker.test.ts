@@ -1,0 +1,67 @@
+import { assert, layer } from "@effect/vitest"
+import { Effect, TestClock } from "effect"
+import * as SqlClient from "@effect/sql/SqlClient"
+import { Lease } from "../../src/layers/Lease.ts"
+import { Runs } from "../../src/layers/Runs.ts"
+import { Tasks } from "../../src/layers/Tasks.ts"
+import { TaskStates } from "../../src/layers/TaskStates.ts"
+import { admin, task, work } from "../support/fixtures.ts"
+import { services } from "../support/Services.ts"
+
+const started = (more: Record<string, unknown>, params: Record<string, string> | null = null) =>
+  Effect.gen(function* () {
+    const { actor } = yield* admin
+    const { id } = yield* (yield* Tasks).create(actor, task({ schedule_expr: "0 0 1 1 *", ...more }))
+    return { actor, runId: yield* (yield* TaskStates).runNow(actor, id, params, null) }
+  })
+
+layer(services())("a worker", (it) => {
+  it.effect("ends a run that stores too much by name, and settles the others", () =>
+    Effect.gen(function* () {
+      const pipeline = Array.from({ length: 60 }, () => ({ uses: "core.transform", with: { value: "${params.big}" } }))
+      const { actor, runId } = yield* started({ max_retries: 0, payload: { pipeline } }, { big: "x".repeat(900_000) })
+      const other = yield* started({})
+      yield* work
+      const runs = yield* Runs
+      const { error, state } = yield* runs.get(actor, runId)
+      assert.strictEqual(state, "failed")
+      assert.strictEqual(error?.code, "output_too_large")
+      assert.strictEqual((yield* runs.get(actor, other.runId)).state, "succeeded")
+    })
+  )
+
+  it.effect("fails the runs alone of a revision that it cannot read", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { actor, runId } = yield* started({ max_retries: 0 })
+      const other = yield* started({})
+      yield* sql`
+        UPDATE task_revision SET definition = jsonb_set(definition, '{backoff_strategy}', '"of tomorrow"')
+        WHERE task_id = (SELECT task_id FROM due_work WHERE id = ${runId})`
+      yield* work
+      const runs = yield* Runs
+      assert.strictEqual((yield* runs.get(actor, runId)).error?.code, "internal")
+      assert.strictEqual((yield* runs.get(actor, other.runId)).state, "succeeded")
+    })
+  )
+
+  it.effect("counts against the timeout of an attempt only what it was leased", () =>
+    Effect.gen(function* () {
+      const lease = yield* Lease
+      const { actor, runId } = yield* started({ timeout_seconds: 60, max_retries: 0 })
+      const holder = "018f0000-0000-7000-8000-000000000001"
+      const [held] = (yield* lease.turn(holder, [], 1)).leased
+      yield* TestClock.adjust("5 seconds")
+      const released = yield* Effect.fromNullable(held)
+      const finished_at = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+      yield* lease.turn(holder, [{ work: released, steps: [], finished_at, outcome: "released" }], 0)
+      yield* TestClock.adjust("10 minutes")
+      const [again] = (yield* lease.turn(holder, [], 1)).leased
+      assert.deepStrictEqual([again?.id, again?.spent_ms, again?.attempt], [runId, 5000, 1])
+      const second = yield* Effect.fromNullable(again)
+      yield* lease.turn(holder, [{ work: second, steps: [], finished_at, outcome: "released" }], 0)
+      yield* work
+      assert.strictEqual((yield* (yield* Runs).get(actor, runId)).state, "succeeded")
+    })
+  )
+})
