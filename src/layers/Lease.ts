@@ -111,7 +111,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
         renew: Effect.fn("Lease.renew")(function* (worker, held) {
           const at = yield* now
           return yield* renewals<Renewed>`
-              UPDATE due_work AS d SET locked_until = ${until(at)}
+              UPDATE due_work AS d SET locked_until = greatest(d.locked_until, ${until(at)}::timestamptz)
               FROM unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ lease_no }) => lease_no)}::integer[]) AS h (id, lease_no)
               WHERE d.id = h.id AND d.lease_no = h.lease_no AND d.state = 'leased' AND d.locked_by = ${worker}
               RETURNING d.id, d.lease_no, d.cancel_requested_at IS NOT NULL AS cancel_requested`

@@ -58,7 +58,7 @@ export class Pipeline extends Context.Tag("ordinaut/Pipeline")<
           let calls = 0
           const once = Effect.suspend(() => {
             calls++
-            return tools.call({ pipeline, step, input, bindings, idempotencyKey })
+            return tools.call({ pipeline, step, input, bindings, idempotencyKey, lease: work.lease_no })
           }).pipe(
             Effect.timeoutFail({
               duration: Duration.seconds(step.timeoutSeconds ?? defaultTimeoutSeconds),

@@ -17,6 +17,8 @@ export interface ToolCall {
   readonly bindings: Bindings
   /** The same over all attempts of the step. */
   readonly idempotencyKey: string
+  /** The lease number under which it is made: the fencing token. */
+  readonly lease: number
 }
 
 /** What a tool gave. */

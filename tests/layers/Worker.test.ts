@@ -5,6 +5,7 @@ import { Lease } from "../../src/layers/Lease.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
+import { Worker } from "../../src/layers/Worker.ts"
 import { admin, task, work } from "../support/fixtures.ts"
 import { services } from "../support/Services.ts"
 
@@ -42,6 +43,41 @@ layer(services())("a worker", (it) => {
       const runs = yield* Runs
       assert.strictEqual((yield* runs.get(actor, runId)).error?.code, "internal")
       assert.strictEqual((yield* runs.get(actor, other.runId)).state, "succeeded")
+    })
+  )
+
+  it.effect("stops a run that is canceled, and says at which step", () =>
+    Effect.gen(function* () {
+      const running = yield* Worker
+      const runs = yield* Runs
+      const step = {
+        uses: "core.fail",
+        with: { message: "later", retryable: true },
+        retry: { max_attempts: 2, backoff_seconds: 1000 }
+      }
+      const { actor, runId } = yield* started({ payload: { pipeline: [{ id: "stuck", ...step }] } })
+      yield* running.turn
+      assert.strictEqual((yield* runs.cancel(actor, runId)).state, "running")
+      yield* running.renew
+      yield* work
+      const { error, state, steps } = yield* runs.get(actor, runId)
+      assert.deepStrictEqual([state, error?.code, steps[0]?.state], ["canceled", "canceled", "canceled"])
+      assert.strictEqual((yield* Effect.flip(runs.cancel(actor, runId)))._tag, "RunFinished")
+    })
+  )
+
+  it.effect("keeps what a turn could not settle for the next one", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const running = yield* Worker
+      const { actor, runId } = yield* started({})
+      yield* running.turn
+      yield* Effect.repeat(Effect.yieldNow(), { until: () => running.running.pipe(Effect.map((n) => n === 0)) })
+      yield* sql`ALTER TABLE task_run RENAME TO away`
+      assert.strictEqual((yield* Effect.flip(running.turn))._tag, "StoreUnavailable")
+      yield* sql`ALTER TABLE away RENAME TO task_run`
+      yield* work
+      assert.strictEqual((yield* (yield* Runs).get(actor, runId)).state, "succeeded")
     })
   )
 
