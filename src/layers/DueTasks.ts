@@ -32,7 +32,10 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
     ) => Effect.Effect<{ readonly taken: number; readonly fired: number }, StoreUnavailable>
     /** When the next task or queued run is due; epoch milliseconds. */
     readonly nextAt: Effect.Effect<number | null, StoreUnavailable>
-    /** Computes up to `limit` cursors anew that other zone data made. Answers how many it looked at, and how many moved. */
+    /**
+     * Computes up to `limit` cursors anew that other zone data made, and lets tasks that were set aside be tried again. Answers how
+     * many cursors it looked at, and how many moved.
+     */
     readonly adoptZoneData: (
       limit: number
     ) => Effect.Effect<{ readonly looked: number; readonly moved: number }, StoreUnavailable>
@@ -98,6 +101,10 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
 
         adoptZoneData: Effect.fn("DueTasks.adoptZoneData")(function* (limit) {
           return yield* Effect.gen(function* () {
+            // What could not be read before is tried again: another version, or other zone data, may read it.
+            yield* sql`
+              UPDATE task SET quarantined_at = NULL, quarantine_reason = NULL
+              WHERE quarantined_at IS NOT NULL AND status = 'active' AND quarantined_at < ${DateTime.toDateUtc(yield* DateTime.now)}`
             const rows = yield* sql<{ id: string }>`
               SELECT * FROM task WHERE status IN ('active', 'paused') AND quarantined_at IS NULL AND next_run_at IS NOT NULL
                 AND tzdata_version <> ${tzdataVersion}

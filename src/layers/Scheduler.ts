@@ -100,7 +100,9 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
       const startedAt = yield* Clock.currentTimeMillis
       let lastPassAt: number | null = null
       yield* Effect.addFinalizer(() => Effect.ignore(heartbeats.leave(id)))
-      yield* draining.supervised(scheduler.adoptZoneData.pipe(Effect.retry(Retries.loop)))
+      yield* draining.supervised(
+        scheduler.adoptZoneData.pipe(Effect.repeat(Schedule.spaced("1 hour")), Effect.retry(Retries.loop))
+      )
       const ticks = Effect.gen(function* () {
         const { nextAt } = yield* scheduler.tick
         if ((yield* backfills.advance) > 0) yield* wakeups.signal("work")

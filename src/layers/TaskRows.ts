@@ -52,7 +52,8 @@ export const make = (sql: SqlClient.SqlClient) => {
 
   const select = (where: ReturnType<typeof visible>, now: Date) =>
     sql`
-      SELECT t.*, CASE WHEN t.snoozed_until > ${now} THEN t.snoozed_until END AS snoozed_until, (
+      SELECT t.*, CASE WHEN t.snoozed_until > ${now} THEN t.snoozed_until END AS snoozed_until,
+        coalesce(t.quarantine_reason, t.status_reason) AS status_reason, (
         SELECT jsonb_build_object('id', r.id, 'state', r.state, 'finished_at', r.finished_at)
         FROM task_run r WHERE r.task_id = t.id ORDER BY r.id DESC LIMIT 1) AS last_run
       FROM task t WHERE ${where}`.pipe(
