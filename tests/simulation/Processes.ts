@@ -108,7 +108,7 @@ export const start = (
   const main = Effect.gen(function* () {
     const draining = yield* Draining
     yield* Layer.build(programs[program])
-    yield* draining.fatal
+    return yield* draining.fatal
   }).pipe(
     Effect.scoped,
     Effect.provide(Draining.layer),
