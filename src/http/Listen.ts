@@ -9,24 +9,30 @@ import * as Ops from "./Ops.ts"
 const headersWithin = Duration.seconds(10)
 const requestWithin = Duration.seconds(30)
 
-const server = (host: string, port: number) =>
-  NodeHttpServer.layer(
-    () =>
-      createServer({
-        headersTimeout: Duration.toMillis(headersWithin),
-        requestTimeout: Duration.toMillis(requestWithin),
-        maxHeaderSize: 16_384,
-        connectionsCheckingInterval: 5000
-      }),
-    { host, port }
-  )
+/** A server that answers 503 to what arrives after the API let go of it, where a request would otherwise hang. */
+const makeServer = () => {
+  const server = createServer({
+    headersTimeout: Duration.toMillis(headersWithin),
+    requestTimeout: Duration.toMillis(requestWithin),
+    maxHeaderSize: 16_384,
+    connectionsCheckingInterval: 5000
+  })
+  server.on("request", (_, response) => {
+    if (server.listenerCount("request") === 1) {
+      response.writeHead(503, { connection: "close", "retry-after": "1" }).end()
+    }
+  })
+  return server
+}
+
+const listening = (host: string, port: number) => NodeHttpServer.layer(makeServer, { host, port })
 
 /** A server on `HOST` and `PORT`, or on the loopback unless `HOST` says otherwise. */
 export const api = (fallbackHost: string) =>
   Layer.unwrapEffect(
     Effect.gen(function* () {
       const host = Option.getOrElse(yield* Settings.host, () => fallbackHost)
-      return server(host, yield* Settings.port)
+      return listening(host, yield* Settings.port)
     })
   )
 
@@ -37,7 +43,7 @@ export const ops = (fallbackPort: number) =>
       const host = Option.getOrElse(yield* Settings.host, () => "0.0.0.0")
       const port = yield* Settings.opsPort
       const app = HttpServer.serve(yield* Ops.app)
-      const on = (wanted: number) => HttpServer.withLogAddress(app).pipe(Layer.provide(server(host, wanted)))
+      const on = (wanted: number) => HttpServer.withLogAddress(app).pipe(Layer.provide(listening(host, wanted)))
       return Option.match(port, {
         onSome: (wanted) => on(wanted),
         onNone: () => on(fallbackPort).pipe(Layer.catchAll(() => on(0)))
