@@ -123,7 +123,7 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
               FROM jsonb_to_recordset(${JSON.stringify(cursors)}::jsonb) AS m (id uuid, next_run_at timestamptz(3),
                 next_due_at timestamptz(3), count_end timestamptz(3)) WHERE t.id = m.id`
             const moved = cursors.filter(({ next_run_at, was }) => next_run_at?.getTime() !== was)
-            return { looked: rows.length, moved: moved.length }
+            return { looked: tasks.length, moved: moved.length }
           }).pipe(sql.withTransaction)
         }, storeErrors)
       })

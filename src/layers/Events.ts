@@ -112,11 +112,11 @@ export class Events extends Context.Tag("ordinaut/Events")<
         if (isReserved(input.topic)) {
           return yield* new InvalidField({ path: "/topic", message: "topics below ordinaut are the product's own" })
         }
-        const accepted = yield* Effect.gen(function* () {
+        const [accepted, replaces] = yield* Effect.gen(function* () {
           const now = yield* DateTime.now
           const at = DateTime.toEpochMillis(now)
           const first = yield* repeated(by, input, at)
-          if (first !== null) return first
+          if (first !== null) return [first, false] as const
           const id = yield* Ids.next
           const { payload, topic } = input
           const event = { id, topic, payload, at }
@@ -147,12 +147,11 @@ export class Events extends Context.Tag("ordinaut/Events")<
             before: null,
             after: { topic }
           })
-          return { event_id: id, triggered_runs }
+          const cancels = tasks.some(({ overlap_policy }) => overlap_policy === "cancel_running")
+          return [{ event_id: id, triggered_runs }, cancels] as const
         }).pipe(sql.withTransaction)
-        if (accepted.triggered_runs.length > 0) {
-          yield* wakeups.signal("work")
-          yield* wakeups.signal("cancel")
-        }
+        if (accepted.triggered_runs.length > 0) yield* wakeups.signal("work")
+        if (replaces) yield* wakeups.signal("cancel")
         yield* wakeups.signal("outbox")
         return accepted
       })

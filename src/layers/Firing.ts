@@ -191,6 +191,23 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
         last_fired_for timestamptz(3), tzdata_version text)
       WHERE t.id = c.id`
 
+  /** A task that is completed binds its key no more. Event tasks have no next occurrence and complete by nothing. */
+  const forgetLimits = (decided: ReadonlyArray<Decided>) => {
+    const completed = decided.flatMap(({ decision, origin, task }) =>
+      decision.next === null && origin === undefined && task.concurrency_key !== null ? [task] : []
+    )
+    const namespaces = [...new Set(completed.map(({ namespace }) => namespace))].sort()
+    return Effect.forEach(
+      namespaces,
+      (name) =>
+        limits(
+          name,
+          completed.filter(({ namespace }) => namespace === name).map(({ concurrency_key }) => concurrency_key)
+        ),
+      { discard: true }
+    )
+  }
+
   return Effect.fnUntraced(function* (
     decided: ReadonlyArray<Decided>,
     cancelable: ReadonlyMap<string, ReadonlyArray<string>>
@@ -205,9 +222,7 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
     const queued = new Set(yield* lease.enqueue(work))
     yield* recordSkips(decided, now)
     yield* moveCursors(decided, now)
-    for (const { decision, task } of decided) {
-      if (decision.next === null && task.concurrency_key !== null) yield* limits(task.namespace, [task.concurrency_key])
-    }
+    yield* forgetLimits(decided)
     measure(decided, now.getTime())
     return work.flatMap(({ id, task_id }) => (queued.has(id) ? [{ run_id: id, task_id }] : []))
   })

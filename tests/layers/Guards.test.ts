@@ -75,6 +75,28 @@ layer(services())("what goes wrong in one place stays there", (it) => {
     })
   )
 
+  it.effect("a task that is completed or paused binds its key no more", () =>
+    Effect.gen(function* () {
+      const { actor } = yield* admin
+      const sql = yield* SqlClient.SqlClient
+      const tasks = yield* Tasks
+      const limit = Effect.map(
+        sql<{ limit: number }>`SELECT "limit" FROM concurrency WHERE key = 'bound'`,
+        ([row]) => row?.limit
+      )
+      const now = DateTime.formatIso(DateTime.add(yield* DateTime.now, { minutes: 1 }))
+      const wide = yield* tasks.create(actor, task({ ...yearly, concurrency_key: "bound", concurrency_limit: 5 }))
+      yield* tasks.create(actor, task({ schedule_kind: "once", schedule_expr: now, concurrency_key: "bound" }))
+      assert.strictEqual(yield* limit, 1)
+      yield* TestClock.adjust("2 minutes")
+      yield* (yield* Scheduler).tick
+      assert.strictEqual(yield* limit, 5)
+      yield* (yield* TaskStates).pause(actor, wide.id, { reason: null, version: null })
+      assert.strictEqual(yield* limit, 5)
+      yield* work
+    })
+  )
+
   it.effect("a dedupe key that another task bears is a conflict, also for an edit that reopens, and for an admin", () =>
     Effect.gen(function* () {
       const { actor } = yield* admin
