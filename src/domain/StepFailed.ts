@@ -48,7 +48,9 @@ export const isRetryable = (code: ErrorCode): boolean => retryable.has(code)
 export class StepFailed extends Schema.TaggedError<StepFailed>()("StepFailed", {
   code: ErrorCode,
   message: Schema.String,
-  retryable: Schema.Boolean
+  retryable: Schema.Boolean,
+  /** The tool asked not to be called again before so many seconds (HTTP `Retry-After`). */
+  retry_after_seconds: Schema.optionalWith(Schema.Number, { exact: true })
 }) {
   /** A failure that is as retryable as its code is. */
   static readonly of = (code: ErrorCode, message: string): StepFailed =>

@@ -10,10 +10,10 @@ import type { RunError } from "../domain/Run.ts"
 import type { StepRecord } from "../domain/Settlement.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import { maxRenderedBytes, render, renderText } from "../domain/Template.ts"
+import type { ToolResult } from "../domain/ToolCall.ts"
 import * as Metrics from "./Metrics.ts"
 import type { Plan, RunInput } from "./Plans.ts"
 import { Tools } from "./Tools.ts"
-import type { ToolResult } from "./Tools.ts"
 
 /** What a step may take when neither it nor its tool says so. */
 const defaultTimeoutSeconds = 30
@@ -58,7 +58,7 @@ export class Pipeline extends Context.Tag("ordinaut/Pipeline")<
           let calls = 0
           const once = Effect.suspend(() => {
             calls++
-            return tools.call({ pipeline, step, input, bindings, idempotencyKey, lease: work.lease_no })
+            return tools.call({ pipeline, step, work, item: -1, input, bindings, idempotencyKey })
           }).pipe(
             Effect.timeoutFail({
               duration: Duration.seconds(step.timeoutSeconds ?? defaultTimeoutSeconds),

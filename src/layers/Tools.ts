@@ -1,35 +1,10 @@
 import { Context, DateTime, Effect, Layer } from "effect"
 import { runCore } from "../domain/CoreTools.ts"
-import type { LogLine } from "../domain/CoreTools.ts"
-import type { Bindings } from "../domain/Expression.ts"
-import type { JsonValue } from "../domain/Json.ts"
-import type { CheckedPipeline, CheckedStep } from "../domain/PipelineChecks.ts"
+import type { CheckedStep } from "../domain/PipelineChecks.ts"
 import { simulate } from "../domain/Simulation.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
+import type { ToolCall, ToolKind, ToolResult } from "../domain/ToolCall.ts"
 import * as Settings from "./Settings.ts"
-
-/** One call of a tool. */
-export interface ToolCall {
-  readonly pipeline: CheckedPipeline
-  readonly step: CheckedStep
-  /** Rendered. */
-  readonly input: JsonValue
-  readonly bindings: Bindings
-  /** The same over all attempts of the step. */
-  readonly idempotencyKey: string
-  /** The lease number under which it is made: the fencing token. */
-  readonly lease: number
-}
-
-/** What a tool gave. */
-export interface ToolResult {
-  readonly output: JsonValue
-  readonly simulated: boolean
-  readonly log: LogLine | undefined
-}
-
-/** What brings a tool, as the metrics tell it. */
-export type ToolKind = "core" | "simulated"
 
 /** Calls what a step uses. */
 export class Tools extends Context.Tag("ordinaut/Tools")<
