@@ -1,6 +1,6 @@
 import { Context, DateTime, Effect, Layer } from "effect"
 import { runCore } from "../domain/CoreTools.ts"
-import type { CheckedStep } from "../domain/PipelineChecks.ts"
+import type { CheckedStep } from "../domain/CheckedPipeline.ts"
 import { simulate } from "../domain/Simulation.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { ToolCall, ToolKind, ToolResult } from "../domain/ToolCall.ts"
