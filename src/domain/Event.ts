@@ -12,6 +12,9 @@ export const Topic = Schema.String.pipe(
   Schema.annotations({ message: () => "is a topic of words joined by dots, such as orders.created" })
 )
 
+/** How often runs and events may cause each other in a row. */
+export const mostHops = 16
+
 /** Topics of the product's own state changes; nobody else may publish on them. */
 export const isReserved = (topic: string): boolean => topic === "ordinaut" || topic.startsWith("ordinaut.")
 

@@ -1,6 +1,7 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { DateTime } from "effect"
 import { archive } from "./Archive.ts"
+import { givenSteps, keepSteps, stepRow } from "./Recording.ts"
 import type { Settlement } from "../domain/Settlement.ts"
 
 /** A row of the answer: a leased row with all its columns, or the id of another in `subject`. */
@@ -34,13 +35,10 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
     // Looked up by id in one object: as a set of rows it would be joined by nested loops, whose size the planner cannot foresee.
     const end = sql.literal("((SELECT ends FROM input) -> d.id::text)")
     const fenced = sql`d.id = ANY ((SELECT ids FROM input)::uuid[]) AND d.state = 'leased' AND d.lease_no = (${end} ->> 'lease_no')::integer`
-    const steps = JSON.stringify(settled.flatMap((one) => one.steps.map((step) => stepRow(one.work.id, step))))
+    const steps = settled.flatMap((one) => one.steps.map((step) => stepRow(one.work.id, step)))
     return sql<TurnRow>`
       WITH input AS MATERIALIZED (SELECT ${settlements}::jsonb AS ends, ${ids}::uuid[] AS ids),
-      given AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset(${steps}::jsonb) AS s (run_id uuid, step_id text, item integer, position smallint, uses text,
-          state text, attempt integer, input jsonb, output jsonb, error jsonb, simulated boolean, logs jsonb,
-          started_at timestamptz(3), finished_at timestamptz(3))),
+      ${givenSteps(sql, steps)},
       deleted AS (
         DELETE FROM due_work d WHERE ${fenced} AND ${end} ->> 'outcome' = 'ended' RETURNING d.*, ${end} AS told),
       ended AS (
@@ -63,20 +61,13 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
           locked_by = NULL, locked_until = NULL
         WHERE ${fenced} AND ${end} ->> 'outcome' <> 'ended'
         RETURNING d.id, d.namespace, d.concurrency_key, ${end} ->> 'outcome' AS outcome, ${end} -> 'last_attempt' AS last_attempt),
-      kept AS (
-        INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs,
-          worker_id, started_at, finished_at)
-        SELECT g.run_id, 'step', g.step_id, g.item, g.position, g.uses, g.state, g.attempt, g.input, g.output, g.error, g.simulated,
-          g.logs, NULL, g.started_at, g.finished_at
-        FROM given g JOIN continued c ON c.id = g.run_id
-        UNION ALL
+      ${keepSteps(sql, sql`continued`)},
+      tried AS (
+        INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, error, worker_id, started_at, finished_at)
         SELECT c.id, 'attempt', '', (c.last_attempt ->> 'attempt')::integer, 0, NULL, 'failed', (c.last_attempt ->> 'attempt')::integer,
-          NULL, NULL, c.last_attempt -> 'error', false, NULL, ${worker}::uuid, (c.last_attempt ->> 'started_at')::timestamptz,
+          c.last_attempt -> 'error', ${worker}::uuid, (c.last_attempt ->> 'started_at')::timestamptz,
           (c.last_attempt ->> 'finished_at')::timestamptz
-        FROM continued c WHERE c.outcome = 'retried'
-        ON CONFLICT (run_id, kind, step_id, item) DO UPDATE SET state = excluded.state, attempt = excluded.attempt,
-          input = excluded.input, output = excluded.output, error = excluded.error, simulated = excluded.simulated,
-          logs = excluded.logs, worker_id = excluded.worker_id, started_at = excluded.started_at, finished_at = excluded.finished_at),
+        FROM continued c WHERE c.outcome = 'retried'),
       freed AS (
         SELECT namespace, concurrency_key AS key, count(*) AS n
         FROM (SELECT namespace, concurrency_key FROM ended UNION ALL SELECT namespace, concurrency_key FROM continued) AS gone
@@ -151,11 +142,4 @@ const settlementOf = (settlement: Settlement, worker: string) => ({
     finished_at: new Date(settlement.finished_at),
     error: errorOf(settlement)
   }
-})
-
-const stepRow = (runId: string, step: Settlement["steps"][number]) => ({
-  run_id: runId,
-  ...step,
-  started_at: new Date(step.started_at),
-  finished_at: new Date(step.finished_at)
 })

@@ -2,7 +2,7 @@ import { DateTime } from "effect"
 import type { DueWork } from "../../src/domain/DueWork.ts"
 import type { RunError } from "../../src/domain/Run.ts"
 import type { Settlement, StepRecord, TurnResult } from "../../src/domain/Settlement.ts"
-import { pair, rowsWhere, workOf } from "./TwinTables.ts"
+import { liveOf, pair, rowsWhere, workOf } from "./TwinTables.ts"
 import type { DueRow, PastAttempt, PastRun, Tables } from "./TwinTables.ts"
 
 interface EndedBy {
@@ -41,7 +41,9 @@ export const archive = (tables: Tables, row: DueRow, end: EndedBy) => {
     error: end.error ?? null,
     skip_reason: end.reason ?? null,
     skipped: null,
-    steps: [...steps.values()]
+    steps: [...steps.values()].map((step) =>
+      step.state === "running" || step.state === "waiting" ? { ...step, state: "canceled" } : step
+    )
   }
   tables.history.push(run)
   tables.outbox.push({ run_id: row.id, state: end.state })
@@ -171,8 +173,7 @@ const settle = (tables: Tables, row: DueRow, settlement: Settlement, worker: str
   row.run_at = runAt ?? row.run_at
   row.locked_by = null
   row.locked_until = null
-  const live = tables.live.get(row.id) ?? { steps: new Map(), attempts: new Map() }
-  tables.live.set(row.id, live)
+  const live = liveOf(tables, row.id)
   for (const step of steps) live.steps.set(stepKey(step), step)
   if (outcome !== "retried") return
   row.attempt++

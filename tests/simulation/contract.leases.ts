@@ -60,8 +60,8 @@ export const leases: Record<string, Scenario> = {
     for (const end of ends) equal((yield* settle(old, end, [step("a")])).lost, [old.id])
     equal(yield* leases.renew(one, [old]), [])
     equal(yield* leases.renew(one, [fresh]), [])
-    equal(yield* leases.renew(other, [fresh]), [{ id: fresh.id, lease_no: 2, cancel_requested: false }])
-    equal((yield* (yield* Plans).inputs([fresh])).get(fresh.id)?.finished, [])
+    equal(yield* leases.renew(other, [fresh]), [{ id: fresh.id, lease_no: 2, signals: 0, cancel_requested: false }])
+    equal((yield* (yield* Plans).inputs([fresh])).get(fresh.id)?.known, [])
     equal(yield* store.unfinished, { "m:1": "leased lease 2 attempt 1" })
   }),
 
@@ -79,7 +79,7 @@ export const leases: Record<string, Scenario> = {
     equal(yield* leases.renew(one, [work]), [])
     const again = yield* leaseOne()
     equal(yield* leases.renew(one, [work]), [])
-    equal(yield* leases.renew(one, [again]), [{ id: work.id, lease_no: 2, cancel_requested: false }])
+    equal(yield* leases.renew(one, [again]), [{ id: work.id, lease_no: 2, signals: 0, cancel_requested: false }])
   }),
 
   "counts a crash only of a holder that fell silent while others beat, and ends the third as poison": Effect.gen(
