@@ -1,6 +1,8 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
 import { DueWork } from "../domain/DueWork.ts"
+import { plain } from "../domain/Line.ts"
+import type { Line } from "../domain/Line.ts"
 import type { Held, NewWork, Renewed, Settlement, TurnResult } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { archive, endedRow } from "./Archive.ts"
@@ -11,6 +13,7 @@ import { rescueStatement } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
 import { turnStatement } from "./Turn.ts"
 import type { TurnRow } from "./Turn.ts"
+import { lineStatements } from "./Waiting.ts"
 
 /** Who may work on a due row, and until when. Owns `due_work`, `live_step`, `concurrency`, `occurrence` and the history. */
 export class Lease extends Context.Tag("ordinaut/Lease")<
@@ -20,14 +23,18 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
     readonly enqueue: (work: ReadonlyArray<NewWork>) => Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
     /**
      * In one transaction: settles the finished, frees and hands on their slots, leases up to `capacity` others. Suspects,
-     * which were there at two crashes, are leased only when asked for, and then nothing else.
+     * which were there at two crashes, are leased only when asked for, and then nothing else. The best rank goes first, and
+     * within a rank the agents of `line` take turns.
      */
     readonly turn: (
       worker: string,
       settled: ReadonlyArray<Settlement>,
       capacity: number,
-      suspects?: boolean
+      suspects?: boolean,
+      line?: Line
     ) => Effect.Effect<TurnResult, StoreUnavailable>
+    /** Who waits to be leased, from the agent after `after` on. */
+    readonly line: (after: string | null) => Effect.Effect<Line, StoreUnavailable>
     /** Moves the end of the leases to now + the lease's length; a lease that is not answered is lost. */
     readonly renew: (
       worker: string,
@@ -74,6 +81,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
       // Of its own connection: no queue of other statements keeps a renewal waiting.
       const renewals = yield* Renewals
       const turn = turnStatement(sql)
+      const look = lineStatements(sql)
       const rescue = rescueStatement(sql, leaseFor)
       const enqueue = enqueueStatement(sql)
       const archived = archive(sql)
@@ -87,7 +95,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           return work.length === 0 ? [] : yield* enqueue(work, yield* now)
         }, storeErrors),
 
-        turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false) {
+        turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false, line = plain) {
           const at = yield* now
           const started = performance.now()
           const { blocked, done, leased } = yield* turn({
@@ -95,6 +103,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
             settled,
             capacity,
             suspects,
+            line,
             now: at,
             until: until(at)
           }).pipe(Effect.flatMap(decodeTurn))
@@ -107,6 +116,8 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           )
           return { leased, lost, blocked }
         }, storeErrors),
+
+        line: Effect.fn("Lease.line")(look, storeErrors),
 
         renew: Effect.fn("Lease.renew")(function* (worker, held) {
           const at = yield* now

@@ -1,7 +1,9 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { DateTime } from "effect"
+import type { Line } from "../domain/Line.ts"
 import type { Settlement } from "../domain/Settlement.ts"
 import { archive } from "./Archive.ts"
+import { candidatesOf } from "./Candidates.ts"
 
 /** A row of the answer: a leased row with all its columns, or the id of another in `subject`. */
 export interface TurnRow {
@@ -15,6 +17,7 @@ interface TurnInput {
   readonly capacity: number
   /** Whether to lease runs that a crash makes suspects, or the others. */
   readonly suspects: boolean
+  readonly line: Line
   readonly now: Date
   readonly until: Date
 }
@@ -26,14 +29,16 @@ interface TurnInput {
  */
 export const turnStatement = (sql: SqlClient.SqlClient) => {
   const archived = archive(sql)
-  return ({ capacity, now, settled, suspects, until, worker }: TurnInput) => {
+  const candidates = candidatesOf(sql)
+  return ({ capacity, line, now, settled, suspects, until, worker }: TurnInput) => {
     const ids = settled.map(({ work }) => work.id)
     const settlements = JSON.stringify(
       Object.fromEntries(settled.map((settlement) => [settlement.work.id, settlementOf(settlement, worker)]))
     )
     // Looked up by id in one object: as a set of rows it would be joined by nested loops, whose size the planner cannot foresee.
     const end = sql.literal("((SELECT ends FROM input) -> d.id::text)")
-    const fenced = sql`d.id = ANY ((SELECT ids FROM input)::uuid[]) AND d.state = 'leased' AND d.lease_no = (${end} ->> 'lease_no')::integer`
+    // A leased row is one with an end of its lease. Asked for by its state it would be looked for among all that are leased.
+    const fenced = sql`d.id = ANY ((SELECT ids FROM input)::uuid[]) AND d.locked_until IS NOT NULL AND d.lease_no = (${end} ->> 'lease_no')::integer`
     const steps = JSON.stringify(settled.flatMap((one) => one.steps.map((step) => stepRow(one.work.id, step))))
     return sql<TurnRow>`
       WITH input AS MATERIALIZED (SELECT ${settlements}::jsonb AS ends, ${ids}::uuid[] AS ids),
@@ -80,10 +85,7 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
       gone AS (
         SELECT namespace, concurrency_key AS key FROM ended WHERE concurrency_key IS NOT NULL
         UNION ALL SELECT namespace, concurrency_key FROM continued WHERE concurrency_key IS NOT NULL),
-      candidates AS MATERIALIZED (
-        SELECT id, namespace, concurrency_key AS key, rank, due_at FROM due_work
-        WHERE state = 'ready' AND ${suspects ? sql`crashes >= 2` : sql`crashes < 2`}
-        ORDER BY rank, due_at, id LIMIT ${capacity} FOR UPDATE SKIP LOCKED),
+      ${candidates({ capacity, suspects, line })},
       slots AS MATERIALIZED (
         SELECT c.id, k.namespace, k.key, k.freed, c."limit" - c.in_use + k.freed AS free FROM (
           SELECT namespace, key, sum(freed) AS freed FROM (

@@ -13,6 +13,7 @@ import {
   Schedule
 } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
+import * as Line from "../domain/Line.ts"
 import { fitting } from "../domain/Settlement.ts"
 import type { Settlement, StepRecord } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
@@ -60,7 +61,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
     readonly turn: Effect.Effect<number, StoreUnavailable>
     /** Renews all leases; interrupts what was lost or is to be canceled. */
     readonly renew: Effect.Effect<void, StoreUnavailable>
-    /** Takes back leases that nobody renewed, and makes room for a suspect that waits. */
+    /** Takes back leases that nobody renewed, looks who waits, and makes room for a suspect. */
     readonly rescue: Effect.Effect<void, StoreUnavailable>
     /** Waits until there may be something to do. */
     readonly idle: Effect.Effect<void>
@@ -91,6 +92,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       let lastTurnAt: number | null = null
       let draining = false
       const isolation = makeIsolation()
+      let line = Line.plain
 
       const heldFor = Duration.toMillis(leaseFor) - Duration.toMillis(fenceMargin(leaseFor))
       const heldUntil = () => performance.now() + heldFor
@@ -149,7 +151,8 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         if (unsettled.length === 0 && capacity === 0) return 0
         const settled = fitting(unsettled)
         const until = heldUntil()
-        const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone)
+        const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone, line)
+        line = Line.served(line, leased)
         if (alone) isolation.began(leased.length > 0, performance.now())
         unsettled = unsettled.slice(settled.length)
         const turnedAt = yield* Clock.currentTimeMillis
@@ -230,6 +233,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         drain,
         rescue: Effect.gen(function* () {
           if ((yield* lease.rescue) > 0) yield* wakeups.signal("work")
+          line = Line.seen(line, yield* lease.line(line.after))
           const now = performance.now()
           if (isolation.asks(now) && (yield* lease.suspects)) {
             isolation.close(now)
