@@ -121,6 +121,7 @@ const clutter = async (url: string, keyed: boolean): Promise<() => Promise<void>
       [taskId, dead, agents]
     )
     await holder.query("SELECT count(*) FROM due_work")
+    await client.query("UPDATE due_work SET state = 'leased', locked_until = clock_timestamp()")
     await client.query("DELETE FROM due_work")
     await queue(client, keyed)
     await client.query("ANALYZE")
@@ -193,9 +194,15 @@ const round = async (server: string, postmaster: number, keyed: boolean, n: numb
   const database = await cpuOf(postmaster)
   const started = performance.now()
   let took = 0
+  let spent = 0
   await quiet(
     drained(url).pipe(
-      Effect.tap(() => Effect.sync(() => (took = performance.now() - started))),
+      Effect.tap(() =>
+        Effect.promise(async () => {
+          took = performance.now() - started
+          spent = await cpuOf(postmaster)
+        })
+      ),
       Effect.provide(worker)
     )
   )
@@ -203,7 +210,7 @@ const round = async (server: string, postmaster: number, keyed: boolean, n: numb
   const figures = {
     rate: (runs / took) * 1000,
     own: (own.user + own.system) / runs,
-    database: (((await cpuOf(postmaster)) - database) * 1000) / runs
+    database: ((spent - database) * 1000) / runs
   }
   await release()
   await check(url)
