@@ -2,6 +2,8 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
 import { DueWork } from "../domain/DueWork.ts"
 import type { Held, NewWork, Progress, Renewed, Settlement, TurnResult } from "../domain/Settlement.ts"
+import { plain } from "../domain/Line.ts"
+import type { Line } from "../domain/Line.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type { Answer } from "../domain/Wait.ts"
 import { archive, endedRow } from "./Archive.ts"
@@ -14,6 +16,7 @@ import { rescueStatement } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
 import { turnStatement } from "./Turn.ts"
 import type { TurnRow } from "./Turn.ts"
+import { lineStatements } from "./Waiting.ts"
 
 /**
  * Who may work on a due row, and until when. Owns `due_work`, `live_step`, `pending_item`, `concurrency`,
@@ -26,13 +29,15 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
     readonly enqueue: (work: ReadonlyArray<NewWork>) => Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
     /**
      * In one transaction: settles the finished, frees and hands on their slots, leases up to `capacity` others. Suspects,
-     * which were there at two crashes, are leased only when asked for, and then nothing else.
+     * which were there at two crashes, are leased only when asked for, and then nothing else. The best rank goes first, and
+     * within a rank the agents of `line` take turns.
      */
     readonly turn: (
       worker: string,
       settled: ReadonlyArray<Settlement>,
       capacity: number,
-      suspects?: boolean
+      suspects?: boolean,
+      line?: Line
     ) => Effect.Effect<TurnResult, StoreUnavailable>
     /**
      * Stores steps that have ended, and what their runs wait for from now on; an earlier wait of the same step and element is
@@ -46,6 +51,8 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
      * waits whose it was. Joins the caller's transaction.
      */
     readonly answer: (answers: ReadonlyArray<Answer>) => Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
+    /** Who waits to be leased, from the agent after `after` on. */
+    readonly line: (after: string | null) => Effect.Effect<Line, StoreUnavailable>
     /** Moves the end of the leases to now + the lease's length; a lease that is not answered is lost. */
     readonly renew: (
       worker: string,
@@ -92,6 +99,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
       // Of its own connection: no queue of other statements keeps a renewal waiting.
       const renewals = yield* Renewals
       const turn = turnStatement(sql)
+      const look = lineStatements(sql)
       const rescue = rescueStatement(sql, leaseFor)
       const enqueue = enqueueStatement(sql)
       const record = recordStatement(sql)
@@ -105,7 +113,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           return work.length === 0 ? [] : yield* enqueue(work, yield* now)
         }, storeErrors),
 
-        turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false) {
+        turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false, line = plain) {
           const at = yield* now
           const started = performance.now()
           const { blocked, done, leased } = yield* turn({
@@ -113,6 +121,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
             settled,
             capacity,
             suspects,
+            line,
             now: at,
             until: until(at)
           }).pipe(Effect.flatMap(decodeTurn))
@@ -152,6 +161,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
             SELECT id FROM answered`
           return rows.map(({ id }) => id)
         }, storeErrors),
+        line: Effect.fn("Lease.line")(look, storeErrors),
 
         renew: Effect.fn("Lease.renew")(function* (worker, held) {
           const at = yield* now

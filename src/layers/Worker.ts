@@ -1,5 +1,6 @@
 import { Clock, Context, DateTime, Deferred, Duration, Effect, Fiber, FiberSet, Layer, Queue, Random } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
+import * as Line from "../domain/Line.ts"
 import { fitting } from "../domain/Settlement.ts"
 import type { Settlement } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
@@ -48,7 +49,10 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
     readonly turn: Effect.Effect<number, StoreUnavailable>
     /** Renews all leases; interrupts what was lost or is to be canceled. */
     readonly renew: Effect.Effect<void, StoreUnavailable>
-    /** Takes back leases that nobody renewed, makes room for a suspect that waits, tells runs of those they started that ended. */
+    /**
+     * Takes back leases that nobody renewed, looks who waits, makes room for a suspect, and tells runs of those they started that
+     * have ended.
+     */
     readonly rescue: Effect.Effect<void, StoreUnavailable>
     /** Waits until there may be something to do. */
     readonly idle: Effect.Effect<void>
@@ -81,6 +85,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       let draining = false
       const isolation = makeIsolation()
       const save = yield* makeRecorder(lease)
+      let line = Line.plain
 
       const heldFor = Duration.toMillis(leaseFor) - Duration.toMillis(fenceMargin(leaseFor))
       const heldUntil = () => performance.now() + heldFor
@@ -146,7 +151,8 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         if (unsettled.length === 0 && capacity === 0) return 0
         const settled = fitting(unsettled, ({ steps }) => steps)
         const until = heldUntil()
-        const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone)
+        const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone, line)
+        line = Line.served(line, leased)
         if (alone) isolation.began(leased.length > 0, performance.now())
         unsettled = unsettled.slice(settled.length)
         const turnedAt = yield* Clock.currentTimeMillis
@@ -233,6 +239,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         rescue: Effect.gen(function* () {
           yield* children.finish
           if ((yield* lease.rescue) > 0) yield* wakeups.signal("work")
+          line = Line.seen(line, yield* lease.line(line.after))
           const now = performance.now()
           if (isolation.asks(now) && (yield* lease.suspects)) {
             isolation.close(now)

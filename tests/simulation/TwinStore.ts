@@ -5,9 +5,11 @@ import { Heartbeats } from "../../src/layers/Heartbeats.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { Plans } from "../../src/layers/Plans.ts"
 import type { RunInput } from "../../src/layers/Plans.ts"
+import { plain } from "../../src/domain/Line.ts"
 import { isObject } from "../../src/domain/Json.ts"
 import type { Tables } from "./TwinTables.ts"
 import { pair } from "./TwinTables.ts"
+import { look } from "./TwinLine.ts"
 import * as Runs from "./TwinRuns.ts"
 import * as Tasks from "./TwinTasks.ts"
 import { rescue, turn } from "./TwinTurn.ts"
@@ -36,8 +38,9 @@ const lease = (tables: Tables, call: Call) =>
   Lease.of({
     enqueue: (work) =>
       work.length === 0 ? Effect.succeed([]) : call("enqueue", (now) => Runs.enqueue(tables, work, now)),
-    turn: (worker, settled, capacity, suspects = false) =>
-      call("turn", (now) => turn(tables, { worker, settled, capacity, suspects, now })),
+    turn: (worker, settled, capacity, suspects = false, line = plain) =>
+      call("turn", (now) => turn(tables, { worker, settled, capacity, suspects, line, now })),
+    line: (after) => call("line", () => look(tables, after)),
     record: (progress) => call("record", () => Runs.record(tables, progress)),
     takeOver: (id, from, steps) => call("takeOver", () => Runs.takeOver(tables, id, from, steps)),
     answer: (answers) => call("answer", () => Runs.answer(tables, answers)),

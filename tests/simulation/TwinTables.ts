@@ -123,6 +123,8 @@ export interface Tables {
   readonly outbox: Array<{ readonly run_id: string; readonly state: string }>
   readonly watch: Watch
   readonly leaseMillis: number
+  /** Whether the way to the first ready row is found to be long. */
+  readonly cluttered: () => boolean
   /** A new id at an instant. */
   readonly newId: (now: number) => string
 }
@@ -140,7 +142,7 @@ export const unwatched: Watch = {
   cursor: ignore
 }
 
-export const emptyTables = (with_: Pick<Tables, "watch" | "leaseMillis" | "newId">): Tables => ({
+export const emptyTables = (with_: Pick<Tables, "watch" | "leaseMillis" | "cluttered" | "newId">): Tables => ({
   ...with_,
   tasks: new Map(),
   plans: new Map(),

@@ -1,8 +1,10 @@
 import { DateTime } from "effect"
 import type { DueWork } from "../../src/domain/DueWork.ts"
+import type { Line } from "../../src/domain/Line.ts"
 import type { RunError } from "../../src/domain/Run.ts"
 import type { Settlement, StepRecord, TurnResult } from "../../src/domain/Settlement.ts"
-import { liveOf, pair, rowsWhere, workOf } from "./TwinTables.ts"
+import { candidates } from "./TwinLine.ts"
+import { inLine, liveOf, pair, rowsWhere, workOf } from "./TwinTables.ts"
 import type { DueRow, PastAttempt, PastRun, Tables } from "./TwinTables.ts"
 
 interface EndedBy {
@@ -79,15 +81,13 @@ interface TurnInput {
   readonly settled: ReadonlyArray<Settlement>
   readonly capacity: number
   readonly suspects: boolean
+  readonly line: Line
   readonly now: number
 }
 
 /** The turn: as the statement does, all its parts see the rows as they were before it. */
-export const turn = (tables: Tables, { capacity, now, settled, suspects, worker }: TurnInput): TurnResult => {
-  const candidates = rowsWhere(
-    tables,
-    ({ crashes, state }) => state === "ready" && (suspects ? crashes >= 2 : crashes < 2)
-  ).slice(0, capacity)
+export const turn = (tables: Tables, { capacity, line, now, settled, suspects, worker }: TurnInput): TurnResult => {
+  const found = candidates(tables, capacity, suspects, line)
   const blocked = rowsWhere(tables, ({ serial, state }) => state === "blocked" && !serial)
   const freed = new Freed()
   const lost: Array<string> = []
@@ -103,7 +103,7 @@ export const turn = (tables: Tables, { capacity, now, settled, suspects, worker 
   const leased: Array<DueWork> = []
   const taken = new Map<string, number>()
   let slotless = 0
-  for (const row of candidates) {
+  for (const row of [...found].sort(inLine)) {
     const key = row.concurrency_key === null ? null : pair(row.namespace, row.concurrency_key)
     const slots = key === null ? undefined : tables.slots.get(key)
     if (key !== null && slots !== undefined) {
