@@ -3,20 +3,14 @@ import type { CheckedPipeline, CheckedStep, ForEach } from "./CheckedPipeline.ts
 import { type DryCall, DryCalls, spent } from "./DryCalls.ts"
 import { type Bindings, holds } from "./Expression.ts"
 import type { Given, GivenOutputs } from "./GivenOutput.ts"
-import { isArray, type JsonArray, type JsonObject, type JsonValue } from "./Json.ts"
+import { isArray, type JsonArray, type JsonObject, type JsonValue, MadeJson } from "./Json.ts"
 import { RunError } from "./Run.ts"
 import { StepFailed } from "./StepFailed.ts"
 import { render } from "./Template.ts"
 import { formatInstant } from "./TimeExpression.ts"
 import type { Zone } from "./Zone.ts"
 
-/** What is made here of values that were checked as they came in, and may nest a little deeper than those. */
-const Made: Schema.Schema<JsonValue> = Schema.declare((value: unknown): value is JsonValue => value !== undefined, {
-  description: "any JSON value",
-  jsonSchema: { type: ["null", "boolean", "number", "string", "array", "object"] }
-})
-
-const shown = { input: Made, output: Made, simulated: Schema.Boolean, error: Schema.NullOr(RunError) }
+const shown = { input: MadeJson, output: MadeJson, simulated: Schema.Boolean, error: Schema.NullOr(RunError) }
 
 /** What one element of a `for_each` would get and give. */
 export const DryRunItem = Schema.Struct({ index: Schema.Int, ...shown }).annotations({ identifier: "DryRunItem" })
