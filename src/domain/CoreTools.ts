@@ -2,6 +2,7 @@ import { Either } from "effect"
 import { coreInputProblems, type LogLevel, logLevels } from "./CoreInputs.ts"
 import { type Bindings, scopeOf } from "./Expression.ts"
 import { compile, search } from "./JmesPath.ts"
+import type { Meter } from "./JmesPathMeter.ts"
 import { isObject, type JsonObject, type JsonValue, maxDepth, sizeOf } from "./Json.ts"
 import { StepFailed } from "./StepFailed.ts"
 import { maxRenderedBytes } from "./Template.ts"
@@ -21,7 +22,7 @@ export interface CoreResult {
 
 const isLevel = (value: JsonValue | undefined): value is LogLevel => logLevels.some((level) => level === value)
 
-type CoreTool = (input: JsonObject, bindings: Bindings) => Either.Either<CoreResult, StepFailed>
+type CoreTool = (input: JsonObject, bindings: Bindings, meter?: Meter) => Either.Either<CoreResult, StepFailed>
 
 const own = (input: JsonObject, key: string): JsonValue | undefined =>
   Object.hasOwn(input, key) ? input[key] : undefined
@@ -31,12 +32,12 @@ const asText = (value: JsonValue | undefined): string =>
 
 const given = (output: JsonValue): Either.Either<CoreResult, StepFailed> => Either.right({ output, log: undefined })
 
-const transform: CoreTool = (input, bindings) => {
+const transform: CoreTool = (input, bindings, counted) => {
   const expression = own(input, "expression")
   if (typeof expression !== "string") return given(own(input, "value") ?? null)
   return compile(expression).pipe(
     Either.flatMap((compiled) => {
-      const { context, meter } = scopeOf(bindings)
+      const { context, meter } = scopeOf(bindings, counted)
       return search(compiled, context, meter)
     }),
     Either.mapLeft((error) => StepFailed.ofExpression(error)),
@@ -80,12 +81,18 @@ const tools: ReadonlyMap<string, CoreTool> = new Map([
 
 /**
  * Runs a tool of namespace `core` that needs nothing but its input: `transform`, `log`, `fail`. Fails with `tool_input_invalid`,
- * with what `core.fail` asks for, and for `core.transform` with the expression's error or `output_too_large`.
+ * with what `core.fail` asks for, and for `core.transform` with the expression's error or `output_too_large`. `meter` counts
+ * its evaluation, where that is not for it alone.
  */
-export const runCore = (tool: string, input: JsonValue, bindings: Bindings): Either.Either<CoreResult, StepFailed> => {
+export const runCore = (
+  tool: string,
+  input: JsonValue,
+  bindings: Bindings,
+  meter?: Meter
+): Either.Either<CoreResult, StepFailed> => {
   const run = tools.get(tool)
   if (run === undefined) return Either.left(StepFailed.of("tool_unavailable", `core.${tool} does not run by itself`))
-  return Either.flatMap(coreInput(tool, input), (checked) => run(checked, bindings))
+  return Either.flatMap(coreInput(tool, input), (checked) => run(checked, bindings, meter))
 }
 
 /** The rendered input of a core tool, if nothing is wrong with it; fails with `tool_input_invalid`. */
