@@ -22,11 +22,20 @@ const counted = (limit: number) => {
 
 const ignore = () => undefined
 
-/**
- * `deflate` is zlib's form by RFC 9110 §8.4.1.2, but servers also send the raw one: the first byte tells. Its answers
- * that are empty stay so.
- */
-async function* inflated(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+type Decoder = (first: Uint8Array) => Transform
+
+/** zlib's form by RFC 9110 §8.4.1.2, but servers also send the raw one: the first byte tells. */
+const inflate: Decoder = ([first = 0]) => ((first & 0x0f) === 8 ? createInflate() : createInflateRaw())
+
+const decoders: ReadonlyMap<string, Decoder> = new Map([
+  ["gzip", () => createGunzip()],
+  ["x-gzip", () => createGunzip()],
+  ["br", () => createBrotliDecompress()],
+  ["deflate", inflate]
+])
+
+/** An empty body stays empty, whatever its encoding; decoders would call it cut off. */
+async function* decodedBy(source: AsyncIterable<Uint8Array>, decoder: Decoder): AsyncGenerator<Uint8Array> {
   const chunks = source[Symbol.asyncIterator]()
   const first = await chunks.next()
   if (first.done) return
@@ -34,25 +43,15 @@ async function* inflated(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint
     yield first.value
     yield* { [Symbol.asyncIterator]: () => chunks }
   }
-  const isZlib = ((first.value[0] ?? 0) & 0x0f) === 8
-  yield* pipeline(Readable.from(all()), isZlib ? createInflate() : createInflateRaw(), ignore)
+  yield* pipeline(Readable.from(all()), decoder(first.value), ignore)
 }
 
-const decoders: ReadonlyMap<string, (body: Readable) => Readable> = new Map([
-  ["gzip", (body: Readable): Readable => pipeline(body, createGunzip(), ignore)],
-  ["x-gzip", (body: Readable): Readable => pipeline(body, createGunzip(), ignore)],
-  ["br", (body: Readable): Readable => pipeline(body, createBrotliDecompress(), ignore)],
-  [
-    "deflate",
-    (body: Readable): Readable => {
-      // The generator reads the body by itself: whoever gives up the output has to let go of the body.
-      const output = Readable.from(inflated(body), { objectMode: false })
-      output.once("close", () => body.destroy())
-      return output
-    }
-  ],
-  ["identity", (body: Readable): Readable => body]
-])
+const decoded = (body: Readable, decoder: Decoder): Readable => {
+  const output = Readable.from(decodedBy(body, decoder), { objectMode: false })
+  // The generator reads the body by itself: whoever gives up the output has to let go of the body.
+  output.once("close", () => body.destroy())
+  return output
+}
 
 /** Encodings that `readable` undoes, for `Accept-Encoding`. */
 export const acceptedEncodings = "gzip, deflate, br"
@@ -65,17 +64,16 @@ export const readable = (body: Readable, encoding: string): Readable => {
   const named = encoding
     .split(",")
     .map((one) => one.trim().toLowerCase())
-    .filter((one) => one !== "")
-  const steps = named.map((one) => decoders.get(one))
-  if (steps.length > 2 || steps.includes(undefined)) {
+    .filter((one) => one !== "" && one !== "identity")
+  const steps = named.flatMap((one) => decoders.get(one) ?? [])
+  if (steps.length > 2 || steps.length < named.length) {
     body.on("error", ignore).destroy()
     throw StepFailed.of("tool_output_invalid", "the answer's content encoding is not one of those that were asked for")
   }
   // What is compressed can be a little larger than what is in it, and empty blocks must not go on for ever.
-  let decoded: Readable = pipeline(body, counted(maxAnswerBytes + 65_536), ignore)
-  // The last encoding that was applied stands last.
-  for (const step of steps.reverse()) decoded = step?.(decoded) ?? decoded
-  return pipeline(decoded, counted(maxAnswerBytes), ignore)
+  const received: Readable = pipeline(body, counted(maxAnswerBytes + 65_536), ignore)
+  // The encoding that was applied last stands last.
+  return pipeline(steps.reduceRight(decoded, received), counted(maxAnswerBytes), ignore)
 }
 
 /** All bytes of a body. */
