@@ -1,7 +1,8 @@
 import { AsyncLocalStorage } from "node:async_hooks"
+import type { Readable } from "node:stream"
 import { StepFailed } from "../domain/StepFailed.ts"
 import { statusFailure } from "./HttpAnswers.ts"
-import type { Outgoing } from "./Outgoing.ts"
+import type { Answer, Outgoing } from "./Outgoing.ts"
 import { failureOf } from "./OutgoingFailure.ts"
 
 /** One call of a server under way: its requests are all those that are made within it. */
@@ -34,30 +35,46 @@ export const mcpFetch =
   async (target: string | URL, init: RequestInit = {}): Promise<Response> => {
     const headers = new Headers(init.headers)
     const method = init.method ?? "GET"
+    const resumes = method === "GET"
     // Servers may send messages of their own accord on such a stream; none is wanted, and none needs a connection.
-    if (method === "GET" && !headers.has("last-event-id")) return new Response(null, { status: 405 })
+    if (resumes && !headers.has("last-event-id")) return new Response(null, { status: 405 })
     const call = currentCall.getStore()
     const own = call === undefined || call.signal.aborted ? [] : [call.signal]
     const signal = AbortSignal.any([...own, ...(init.signal ? [init.signal] : [])])
     const url = new URL(target)
-    const answer = await outgoing.open(
-      { method, url, headers: new Map(headers), body: typeof init.body === "string" ? init.body : undefined },
-      signal
-    )
-    const { body, status } = answer
-    if (status >= 300 && status !== 405 && !isForgotten(status)) {
-      body.on("error", () => undefined).destroy()
-      throw statusFailure(status, answer.headers, now())
+    const body = typeof init.body === "string" ? init.body : undefined
+    try {
+      const answer = await outgoing.open({ method, url, headers: new Map(headers), body }, signal)
+      return responseOf(answer, resumes, call, url.origin, now())
+    } catch (cause) {
+      // The SDK would try again, and in the end say nothing.
+      if (resumes) call?.onLost(failureOf(cause, url.origin))
+      throw cause
     }
-    if (bodiless.has(status)) {
-      body.resume()
-      return new Response(null, { status, headers: [...answer.headers] })
-    }
-    let broken: unknown
-    body.once("error", (cause) => (broken = cause))
-    body.once("close", () => {
-      const lost = () => call?.onLost(failureOf(broken, url.origin))
-      if (call?.resumable === false) setTimeout(lost, readingMillis).unref()
-    })
-    return new Response(ReadableStream.from(body), { status, headers: [...answer.headers] })
   }
+
+const responseOf = (
+  { body, headers, status }: Answer<Readable>,
+  resumes: boolean,
+  call: McpCall | undefined,
+  origin: string,
+  now: number
+): Response => {
+  const init = { status, headers: [...headers] }
+  if (status >= 300 && (resumes || (status !== 405 && !isForgotten(status)))) {
+    body.on("error", () => undefined).destroy()
+    throw statusFailure(status, headers, now)
+  }
+  if (bodiless.has(status)) {
+    body.resume()
+    return new Response(null, init)
+  }
+  let broken: unknown
+  body.once("error", (cause) => (broken = cause))
+  body.once("close", () => {
+    const lost = () => call?.onLost(failureOf(broken, origin))
+    // What is wrong with an answer itself will not be better when it is asked for again.
+    if (broken instanceof StepFailed || call?.resumable === false) setTimeout(lost, readingMillis).unref()
+  })
+  return new Response(ReadableStream.from(body), init)
+}

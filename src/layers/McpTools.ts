@@ -1,4 +1,4 @@
-import { Context, Duration, Effect, Equal, Hash, Layer, RcMap, Schema } from "effect"
+import { Context, DateTime, Duration, Effect, Equal, Hash, Layer, RcMap, Schema } from "effect"
 import { type Credentials, type Extension, ToolSpec } from "../domain/Extension.ts"
 import { isArray, isObject, type JsonObject, type JsonValue } from "../domain/Json.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
@@ -42,16 +42,18 @@ export class McpTools extends Context.Tag("ordinaut/McpTools")<
       })
 
       /** Over the kept connection, which is made anew for the next call when it was of no use to this one. */
-      const once = (key: ConnectionKey, params: JsonObject) =>
-        RcMap.get(connections, key).pipe(
-          Effect.flatMap((connection) => connection.request("tools/call", params)),
-          Effect.scoped,
-          Effect.tapError((error) =>
-            error._tag === "SessionForgotten" || broken.has(error.code)
-              ? RcMap.invalidate(connections, key)
-              : Effect.void
+      const once = (key: ConnectionKey, params: JsonObject) => {
+        const forget = RcMap.invalidate(connections, key)
+        const request = ({ request }: McpConnection) =>
+          Effect.tapError(request("tools/call", params), (error) =>
+            error._tag === "SessionForgotten" || broken.has(error.code) ? forget : Effect.void
           )
+        return RcMap.get(connections, key).pipe(
+          Effect.tapError(() => forget),
+          Effect.flatMap(request),
+          Effect.scoped
         )
+      }
 
       return McpTools.of({
         list: Effect.fn("McpTools.list")(
@@ -111,7 +113,7 @@ const broken: ReadonlySet<StepFailed["code"]> = new Set<StepFailed["code"]>([
   "timeout"
 ])
 
-/** Connections are equal where they are of the same version of the same extension. */
+/** Connections are equal where they are of the same version of the same extension; one that was made anew counts from one again. */
 class ConnectionKey implements Equal.Equal {
   readonly extension: Extension
   readonly credentials: Credentials
@@ -120,7 +122,8 @@ class ConnectionKey implements Equal.Equal {
   constructor(extension: Extension, credentials: Credentials) {
     this.extension = extension
     this.credentials = credentials
-    this.#id = `${extension.namespace}/${extension.name}@${extension.version}`
+    const { base_url, name, namespace, updated_at, version } = extension
+    this.#id = [namespace, name, version, DateTime.formatIso(updated_at), base_url].join(" ")
   }
 
   [Equal.symbol](that: unknown): boolean {

@@ -1,7 +1,9 @@
 import { assert, layer } from "@effect/vitest"
 import { Effect, Either, Fiber, Layer } from "effect"
 import type { LookupAddress } from "node:dns"
+import { readFileSync } from "node:fs"
 import { createServer as createTcpServer, type Socket } from "node:net"
+import { createServer as createTlsServer } from "node:tls"
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from "node:zlib"
 import { Outgoing, type OutgoingRequest } from "../../src/layers/Outgoing.ts"
 import { answering, serve } from "../support/httpServer.ts"
@@ -332,6 +334,30 @@ layer(Layer.empty, { excludeTestServices: true })("names", (it) => {
         }
       }
       assert.strictEqual(server.accepted(), 0)
+    })
+  )
+
+  it.scoped("are what a certificate must bear, and a certificate must be vouched for", () =>
+    Effect.gen(function* () {
+      const pem = readFileSync(new URL("../data/name.test.pem", import.meta.url))
+      const names: Array<string> = []
+      const server = createTlsServer({
+        key: pem,
+        cert: pem,
+        SNICallback: (name, done) => {
+          names.push(name)
+          done(null)
+        }
+      })
+      server.on("tlsClientError", () => undefined)
+      yield* Effect.acquireRelease(
+        Effect.promise(() => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
+        () => Effect.sync(() => server.close())
+      )
+      const { result } = yield* resolving([["127.0.0.1"]], failure(`https://name.test:${portOf(server)}/`))
+      assert.strictEqual(result.code, "tool_connection")
+      assert.include(result.message, "DEPTH_ZERO_SELF_SIGNED_CERT")
+      assert.deepStrictEqual(names, ["name.test"])
     })
   )
 
