@@ -44,8 +44,8 @@ export class McpTools extends Context.Tag("ordinaut/McpTools")<
       /** Over the kept connection, which is made anew for the next call when it was of no use to this one. */
       const once = (key: ConnectionKey, params: JsonObject) => {
         const forget = RcMap.invalidate(connections, key)
-        const request = ({ request }: McpConnection) =>
-          Effect.tapError(request("tools/call", params), (error) =>
+        const request = (connection: McpConnection) =>
+          Effect.tapError(connection.request("tools/call", params), (error) =>
             error._tag === "SessionForgotten" || broken.has(error.code) ? forget : Effect.void
           )
         return RcMap.get(connections, key).pipe(
