@@ -13,7 +13,11 @@ const programs = (await readdir(`${root}src/programs`)).filter((name) => name.en
 const draft = `${target}.new-${process.pid}`
 await build({
   absWorkingDir: root,
-  entryPoints: programs.map((name) => `src/programs/${name}`),
+  entryPoints: [
+    ...programs.map((name) => ({ in: `src/programs/${name}`, out: name.replace(/\.ts$/, "") })),
+    // A thread is started from a file of its own, beside the program that starts it.
+    { in: "src/layers/JsonSchemaThread.ts", out: "JsonSchemaThread" }
+  ],
   outdir: draft,
   bundle: true,
   platform: "node",
