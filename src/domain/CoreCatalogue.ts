@@ -1,4 +1,4 @@
-import { logLevels } from "./CoreTools.ts"
+import { logLevels } from "./CoreInputs.ts"
 import type { JsonObject } from "./Json.ts"
 
 /** What is told of a built-in tool. */
@@ -25,7 +25,7 @@ export const coreCatalogue: ReadonlyMap<string, CoreDescription> = new Map([
       description: "Sends a request to a URL; the output is its status, headers and body",
       input_schema: input(
         {
-          method: { type: "string", default: "GET" },
+          method: { enum: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"], default: "GET" },
           url: { type: "string", format: "uri" },
           headers: { type: "object", additionalProperties: text },
           query: { type: "object" },

@@ -4,9 +4,11 @@ import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { version } from "../layers/Version.ts"
 import { AgentsApi } from "./AgentsApi.ts"
 import { EventsApi } from "./EventsApi.ts"
+import { ExtensionsApi } from "./ExtensionsApi.ts"
 import { asServed } from "./OpenApiDocument.ts"
 import { RunsApi } from "./RunsApi.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
+import { SecretsApi } from "./SecretsApi.ts"
 import { SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
 
@@ -17,6 +19,8 @@ export class Api extends HttpApi.make("ordinaut")
   .add(SchedulesApi)
   .add(EventsApi)
   .add(AgentsApi)
+  .add(ExtensionsApi)
+  .add(SecretsApi)
   .add(SystemApi)
   .addError(StoreUnavailable)
   .annotate(OpenApi.Title, "Ordinaut")

@@ -27,6 +27,9 @@ export class EventsPublish extends HttpApiMiddleware.Tag<EventsPublish>()("event
 export class EventsRead extends HttpApiMiddleware.Tag<EventsRead>()("events:read", options) {}
 export class AgentsRead extends HttpApiMiddleware.Tag<AgentsRead>()("agents:read", options) {}
 export class AgentsAdmin extends HttpApiMiddleware.Tag<AgentsAdmin>()("agents:admin", options) {}
+export class ExtensionsRead extends HttpApiMiddleware.Tag<ExtensionsRead>()("extensions:read", options) {}
+export class ExtensionsAdmin extends HttpApiMiddleware.Tag<ExtensionsAdmin>()("extensions:admin", options) {}
+export class SecretsWrite extends HttpApiMiddleware.Tag<SecretsWrite>()("secrets:write", options) {}
 export class SystemRead extends HttpApiMiddleware.Tag<SystemRead>()("system:read", options) {}
 
 const check = (permission: Permission) =>
@@ -55,5 +58,8 @@ export const layer = Layer.mergeAll(
   Layer.effect(EventsRead, check("events:read")),
   Layer.effect(AgentsRead, check("agents:read")),
   Layer.effect(AgentsAdmin, check("agents:admin")),
+  Layer.effect(ExtensionsRead, check("extensions:read")),
+  Layer.effect(ExtensionsAdmin, check("extensions:admin")),
+  Layer.effect(SecretsWrite, check("secrets:write")),
   Layer.effect(SystemRead, check("system:read"))
 )

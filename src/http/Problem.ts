@@ -7,7 +7,9 @@ import type { BackfillNotFound } from "../domain/Backfill.ts"
 import type { EventNotFound } from "../domain/Event.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { NotRetryable, RunExpired } from "../domain/Rerun.ts"
+import type { CredentialsUnreadable, ExtensionNotFound, ExtensionVersionMismatch } from "../domain/Registration.ts"
 import type { RunFinished, RunNotFound, StepNotFound } from "../domain/Run.ts"
+import type { SecretNotFound } from "../domain/Secret.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type * as Task from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
@@ -39,7 +41,10 @@ export type ApiError =
   | Agent.Unauthorized
   | BackfillNotFound
   | BadRequest
+  | CredentialsUnreadable
   | EventNotFound
+  | ExtensionNotFound
+  | ExtensionVersionMismatch
   | HttpApiError.HttpApiDecodeError
   | InvalidPipeline
   | InvalidSchedule
@@ -49,6 +54,7 @@ export type ApiError =
   | RunExpired
   | RunFinished
   | RunNotFound
+  | SecretNotFound
   | StepNotFound
   | StoreUnavailable
   | Task.DuplicateRun
@@ -108,6 +114,17 @@ const descriptions: Descriptions = {
     detail: `there is no backfill ${backfill_id}`
   }),
   EventNotFound: ({ event_id }) => ({ status: 404, code: "event_not_found", detail: `there is no event ${event_id}` }),
+  ExtensionNotFound: ({ name }) => ({
+    status: 404,
+    code: "extension_not_found",
+    detail: `there is no extension ${name}`
+  }),
+  SecretNotFound: ({ name }) => ({ status: 404, code: "secret_not_found", detail: `there is no secret ${name}` }),
+  CredentialsUnreadable: ({ reason }) => ({
+    status: 409,
+    code: "credentials_unreadable",
+    detail: `${reason}; give the credentials anew`
+  }),
   AgentExists: ({ name }) => ({
     status: 409,
     code: "agent_exists",
@@ -178,6 +195,12 @@ const descriptions: Descriptions = {
     status: 412,
     code: "version_mismatch",
     detail: `the task is at version ${version}; read it again`,
+    more: { version }
+  }),
+  ExtensionVersionMismatch: ({ name, version }) => ({
+    status: 412,
+    code: "version_mismatch",
+    detail: version === 0 ? `there is no extension ${name}` : `the extension is at version ${version}; read it again`,
     more: { version }
   }),
   InvalidField: (error) => invalid([{ path: error.path, message: error.message }]),

@@ -13,10 +13,12 @@ import { AgentsHandlers } from "./AgentsHandlers.ts"
 import { Api } from "./Api.ts"
 import * as Auth from "./Auth.ts"
 import { EventsHandlers } from "./EventsHandlers.ts"
+import { ExtensionsHandlers } from "./ExtensionsHandlers.ts"
 import * as Problem from "./Problem.ts"
 import { BadRequest, guarded, maxBody, refusal } from "./Requests.ts"
 import { RunsHandlers } from "./RunsHandlers.ts"
 import { SchedulesHandlers } from "./SchedulesHandlers.ts"
+import { SecretsHandlers } from "./SecretsHandlers.ts"
 import { SystemHandlers } from "./SystemHandlers.ts"
 import { TasksHandlers } from "./TasksHandlers.ts"
 
@@ -104,7 +106,16 @@ const edge = HttpApiBuilder.middleware((app) =>
   })
 )
 
-const groups = [TasksHandlers, RunsHandlers, SchedulesHandlers, EventsHandlers, AgentsHandlers, SystemHandlers] as const
+const groups = [
+  TasksHandlers,
+  RunsHandlers,
+  SchedulesHandlers,
+  EventsHandlers,
+  AgentsHandlers,
+  ExtensionsHandlers,
+  SecretsHandlers,
+  SystemHandlers
+] as const
 
 /** The whole API, to be given a server and the services. */
 export const layer = HttpApiBuilder.serve().pipe(

@@ -1,6 +1,6 @@
 import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
+import { Context, DateTime, Duration, Effect, Layer, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import type { JsonValue } from "../domain/Json.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
@@ -16,6 +16,7 @@ import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
 import * as Ids from "./Ids.ts"
 import { MasterKey } from "./MasterKey.ts"
+import { reseal } from "./SealedRows.ts"
 import * as Sealing from "./Sealing.ts"
 
 /** `last_used_at` of a secret is written at most once in this time. */
@@ -156,7 +157,7 @@ export class Secrets extends Context.Tag("ordinaut/Secrets")<
             if (secret === null)
               return yield* Effect.dieMessage("A secret is gone within the transaction that stored it.")
             yield* trail(actor, before === null ? "secret.created" : "secret.replaced", name, before, secret)
-            return { secret, created: before === null }
+            return { secret: Struct.omit(secret, "id"), created: before === null }
           }).pipe(sql.withTransaction)
         }, storeErrors),
 
@@ -168,7 +169,7 @@ export class Secrets extends Context.Tag("ordinaut/Secrets")<
             Effect.flatMap(decodeInfos)
           )
           const { items, next_cursor } = pageOf(found, page.limit)
-          return { items: items.map(({ id: _, ...info }) => info), next_cursor }
+          return { items: items.map((info) => Struct.omit(info, "id")), next_cursor }
         }, storeErrors),
 
         remove: Effect.fn("Secrets.remove")(function* (actor, name) {
@@ -185,23 +186,7 @@ export class Secrets extends Context.Tag("ordinaut/Secrets")<
         ),
         reveal,
 
-        reseal: Effect.gen(function* () {
-          const old = yield* sql<
-            Omit<Sealing.Sealed, "sealed"> & { readonly namespace: string; readonly name: string }
-          >`
-            SELECT namespace, name, data_key, key_id FROM secret WHERE key_id = ANY (${sealing.olderIds}::text[])`
-          let moved = 0
-          for (const { name, namespace, ...stored } of old) {
-            const wrapped = yield* Effect.option(sealing.rewrap(placeOf(namespace, name), stored))
-            if (wrapped._tag === "None") continue
-            const { data_key, key_id } = wrapped.value
-            const changed = yield* sql`
-              UPDATE secret SET data_key = ${data_key}, key_id = ${key_id}
-              WHERE namespace = ${namespace} AND name = ${name} AND data_key = ${stored.data_key} RETURNING id`
-            moved += changed.length
-          }
-          return moved
-        }).pipe(Effect.withSpan("Secrets.reseal"), storeErrors)
+        reseal: reseal(sql, sealing, "secret")
       })
     })
   )

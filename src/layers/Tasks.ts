@@ -7,20 +7,23 @@ import * as Cursor from "../domain/Cursor.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
 import { check } from "../domain/PipelineChecks.ts"
-import { InvalidPipeline } from "../domain/PipelineSpec.ts"
+import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { DuplicateTask, Revision, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
 import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { Audit } from "./Audit.ts"
 import { constraintOf, storeErrors } from "./Db.ts"
+import { Extensions } from "./Extensions.ts"
 import * as Ids from "./Ids.ts"
+import { JsonSchemas } from "./JsonSchemas.ts"
 import { Lease } from "./Lease.ts"
 import { kept, scheduleOf, upToNow } from "./Rescheduling.ts"
 import * as Settings from "./Settings.ts"
 import { narrow } from "./TaskFilter.ts"
 import type { TaskFilter } from "./TaskFilter.ts"
 import * as TaskRows from "./TaskRows.ts"
+import * as ToolBinding from "./ToolBinding.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 type Invalid = InvalidSchedule | InvalidPipeline
@@ -69,16 +72,28 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
       const unknownTools = yield* Settings.unknownTools
       const rows = TaskRows.make(sql)
 
-      const checkPipeline = Effect.fnUntraced(function* (payload: TaskCreate["payload"]) {
+      const bind = ToolBinding.make({ extensions: yield* Extensions, schemas: yield* JsonSchemas, unknownTools })
+
+      const checkPipeline = Effect.fnUntraced(function* (namespace: string, payload: TaskCreate["payload"]) {
         const pipeline = yield* check(payload, "/payload")
-        const unknown = unknownTools === "fail" ? pipeline.steps.filter(({ namespace }) => namespace !== "core") : []
-        if (unknown.length === 0) return
-        return yield* new InvalidPipeline({
-          errors: unknown.map(({ index, uses }) => ({
-            path: `/payload/pipeline/${index}/uses`,
-            message: `no extension brings ${uses}, and unknown tools are not simulated here`
-          }))
-        })
+        return { bound: yield* bind(namespace, pipeline, "/payload"), pipeline }
+      })
+
+      /**
+       * What the next revision is bound to; `checked` is undefined where the pipeline stays. What the last one was bound to
+       * stays as far as it is used: that an extension is gone for a while must not turn its steps into simulated ones.
+       */
+      const rebound = Effect.fnUntraced(function* (
+        id: string,
+        version: number,
+        checked: Effect.Effect.Success<ReturnType<typeof checkPipeline>> | undefined
+      ) {
+        const [last] = yield* sql<{ bound_extensions: ReadonlyArray<string> }>`
+          SELECT bound_extensions FROM task_revision WHERE task_id = ${id} AND version = ${version}`
+        const before = last?.bound_extensions ?? []
+        if (checked === undefined) return before
+        const used = new Set(checked.pipeline.steps.map(({ namespace }) => namespace))
+        return [...new Set([...checked.bound, ...before.filter((name) => used.has(name))])].sort()
       })
 
       const cursorOf = (
@@ -149,7 +164,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
             ...input,
             timezone: input.timezone ?? defaultTimezone
           }
-          yield* checkPipeline(definition.payload)
+          const { bound } = yield* checkPipeline(actor.namespace, definition.payload)
           const id = yield* Ids.next
           const now = yield* DateTime.now
           const millis = DateTime.toEpochMillis(now)
@@ -168,7 +183,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               updated_at: at
             })}`
             yield* limited(actor.id)
-            yield* rows.revise(id, 1, definition, actor.id, at)
+            yield* rows.revise(id, 1, definition, bound, actor.id, at)
             yield* rows.limits(actor.namespace, [definition.concurrency_key])
             const made = yield* rows.one(actor, id).pipe(Effect.orDie)
             yield* trail(actor, "task.created", id, null, encodeTask(made))
@@ -196,6 +211,12 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
         }, storeErrors),
 
         patch: Effect.fn("Tasks.patch")(function* (actor, id, patch, version) {
+          // Before the transaction: a schema may take its time.
+          const { status } = yield* rows.one(actor, id)
+          const checked =
+            patch.payload === undefined || status === "canceled"
+              ? undefined
+              : yield* checkPipeline(actor.namespace, patch.payload)
           const task = yield* Effect.gen(function* () {
             const locked = yield* rows.locked(actor, id)
             if (locked.status === "canceled") return yield* new TaskCanceled({ task_id: locked.id })
@@ -208,7 +229,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               dtstart: locked.dtstart_given ? locked.dtstart : null,
               ...patch
             }
-            if (patch.payload !== undefined) yield* checkPipeline(definition.payload)
+            const bound = yield* rebound(id, locked.version, checked)
             const now = yield* DateTime.now
             const millis = DateTime.toEpochMillis(now)
             const rescheduled =
@@ -236,7 +257,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               ...(rescheduled ? { quarantined_at: null, quarantine_reason: null } : {})
             })} WHERE id = ${id}`
             if (reopened) yield* limited(locked.created_by)
-            yield* rows.revise(id, locked.version + 1, definition, actor.id, DateTime.toDateUtc(now))
+            yield* rows.revise(id, locked.version + 1, definition, bound, actor.id, DateTime.toDateUtc(now))
             yield* rows.limits(locked.namespace, [locked.concurrency_key, definition.concurrency_key])
             const after = yield* rows.one(actor, id)
             yield* trail(actor, "task.changed", id, encodeTask(before), encodeTask(after))

@@ -12,10 +12,12 @@ import { DueTasks } from "../layers/DueTasks.ts"
 import { EmbeddedDb } from "../layers/EmbeddedDb.ts"
 import { Events } from "../layers/Events.ts"
 import { EventStream } from "../layers/EventStream.ts"
+import { Extensions } from "../layers/Extensions.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
 import { History } from "../layers/History.ts"
 import * as Ingress from "../layers/Ingress.ts"
+import { JsonSchemas } from "../layers/JsonSchemas.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
@@ -26,8 +28,10 @@ import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Reruns } from "../layers/Reruns.ts"
+import * as Resealing from "../layers/Resealing.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
+import { Secrets } from "../layers/Secrets.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
 import { CoreToolset } from "../layers/CoreToolset.ts"
@@ -56,7 +60,8 @@ const Main = Layer.mergeAll(
     Events.layer,
     Occurrences.layer,
     Health.layer,
-    Queue.layer
+    Queue.layer,
+    Resealing.layer
   ]),
   Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer]),
   Layer.provide(DueTasks.layer),
@@ -65,6 +70,8 @@ const Main = Layer.mergeAll(
   Layer.provide(CoreToolset.layer),
   Layer.provide([Plans.layer, ChildRuns.layer, Agents.layer, Heartbeats.layer, History.layer]),
   Layer.provide(Lease.layer),
+  Layer.provide([Extensions.layer, Secrets.layer]),
+  Layer.provide(JsonSchemas.layer),
   Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layerGenerated]),
   Layer.provide(History.layerPrepared),
   Layer.provide(Migrations.layer),

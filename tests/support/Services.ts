@@ -9,9 +9,11 @@ import { Draining } from "../../src/layers/Draining.ts"
 import { DueTasks } from "../../src/layers/DueTasks.ts"
 import { Events } from "../../src/layers/Events.ts"
 import { EventStream } from "../../src/layers/EventStream.ts"
+import { Extensions } from "../../src/layers/Extensions.ts"
 import { Health } from "../../src/layers/Health.ts"
 import { Heartbeats } from "../../src/layers/Heartbeats.ts"
 import { History } from "../../src/layers/History.ts"
+import { JsonSchemas } from "../../src/layers/JsonSchemas.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { MasterKey } from "../../src/layers/MasterKey.ts"
 import { Occurrences } from "../../src/layers/Occurrences.ts"
@@ -22,6 +24,7 @@ import { Redis } from "../../src/layers/Redis.ts"
 import { Reruns } from "../../src/layers/Reruns.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
+import { Secrets } from "../../src/layers/Secrets.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Tools } from "../../src/layers/Tools.ts"
@@ -70,6 +73,8 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Layer.provideMerge(CoreToolset.layer),
     Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, Heartbeats.layer)),
     Layer.provideMerge(Lease.layer),
+    Layer.provideMerge(Layer.mergeAll(Extensions.layer, Secrets.layer)),
+    Layer.provideMerge(JsonSchemas.layer),
     Layer.provideMerge(Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer)),
     // Not `TestDb`, which is a database of its own wherever it is mentioned: all services share this one.
     Layer.provideMerge(Layer.unwrapScoped(Effect.map(freshDatabase, (url) => dbAt(url)))),
