@@ -61,7 +61,7 @@ export const make = (sealing: Sealing.Sealing) => {
     merge: (stored: Stored, given: ExtensionPut): Either.Either<Merged, Sealing.Unopenable> =>
       Either.gen(function* () {
         const signs = given.kind === "http"
-        const keepsAuth = given.auth === undefined && stored.auth !== null
+        const keepsAuth = given.base_url !== undefined && given.auth === undefined && stored.auth !== null
         const keepsSigning = signs && given.signing_secret === undefined
         const old = keepsAuth || keepsSigning ? yield* open(stored) : nothing
         const made = keepsSigning && old.signing_secret === null ? signingText(randomBytes(32)) : undefined

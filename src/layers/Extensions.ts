@@ -158,7 +158,8 @@ export class Extensions extends Context.Tag("ordinaut/Extensions")<
             const before = yield* rows.locked(namespace, name)
             yield* unlessChanged(name, version, before?.version ?? 0)
             const baseUrl = body.base_url?.replace(/\/+$/, "") ?? null
-            if (before?.auth && body.auth === undefined && originOf(before.base_url) !== originOf(baseUrl)) {
+            const keepsAuth = baseUrl !== null && body.auth === undefined && before !== null && before.auth !== null
+            if (keepsAuth && originOf(before.base_url) !== originOf(baseUrl)) {
               const message = "belongs to another origin; give the credentials anew, or null"
               return yield* new InvalidField({ path: "/auth", message })
             }
