@@ -7,8 +7,7 @@ import * as Cursor from "../domain/Cursor.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
 import { check } from "../domain/PipelineChecks.ts"
-import { InvalidPipeline } from "../domain/PipelineSpec.ts"
-import { simulatedSteps } from "../domain/Simulation.ts"
+import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { DuplicateTask, Revision, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
 import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../domain/Task.ts"
@@ -22,6 +21,7 @@ import * as Settings from "./Settings.ts"
 import { narrow } from "./TaskFilter.ts"
 import type { TaskFilter } from "./TaskFilter.ts"
 import * as TaskRows from "./TaskRows.ts"
+import { ToolBinding } from "./ToolBinding.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 type Invalid = InvalidSchedule | InvalidPipeline
@@ -67,13 +67,30 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
       const wakeups = yield* Wakeups
       const defaultTimezone = yield* Settings.timezone
       const minIntervalSeconds = yield* Settings.minIntervalSeconds
-      const unknownTools = yield* Settings.unknownTools
       const rows = TaskRows.make(sql)
 
-      const checkPipeline = Effect.fnUntraced(function* (payload: TaskCreate["payload"]) {
+      const { bind } = yield* ToolBinding
+
+      const checkPipeline = Effect.fnUntraced(function* (namespace: string, payload: TaskCreate["payload"]) {
         const pipeline = yield* check(payload, "/payload")
-        const errors = unknownTools === "fail" ? simulatedSteps(pipeline, "/payload") : []
-        if (errors.length > 0) return yield* new InvalidPipeline({ errors })
+        return { bound: yield* bind(namespace, pipeline, "/payload"), pipeline }
+      })
+
+      /**
+       * What the next revision is bound to; `checked` is undefined where the pipeline stays. What the last one was bound to
+       * stays as far as it is used: that an extension is gone for a while must not turn its steps into simulated ones.
+       */
+      const rebound = Effect.fnUntraced(function* (
+        id: string,
+        version: number,
+        checked: Effect.Effect.Success<ReturnType<typeof checkPipeline>> | undefined
+      ) {
+        const [last] = yield* sql<{ bound_extensions: ReadonlyArray<string> }>`
+          SELECT bound_extensions FROM task_revision WHERE task_id = ${id} AND version = ${version}`
+        const before = last?.bound_extensions ?? []
+        if (checked === undefined) return before
+        const used = new Set(checked.pipeline.steps.map(({ namespace }) => namespace))
+        return [...new Set([...checked.bound, ...before.filter((name) => used.has(name))])].sort()
       })
 
       const cursorOf = (
@@ -144,7 +161,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
             ...input,
             timezone: input.timezone ?? defaultTimezone
           }
-          yield* checkPipeline(definition.payload)
+          const { bound } = yield* checkPipeline(actor.namespace, definition.payload)
           const id = yield* Ids.next
           const now = yield* DateTime.now
           const millis = DateTime.toEpochMillis(now)
@@ -163,7 +180,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               updated_at: at
             })}`
             yield* limited(actor.id)
-            yield* rows.revise(id, 1, definition, actor.id, at)
+            yield* rows.revise(id, 1, definition, bound, actor.id, at)
             yield* rows.limits(actor.namespace, [definition.concurrency_key])
             const made = yield* rows.one(actor, id).pipe(Effect.orDie)
             yield* trail(actor, "task.created", id, null, encodeTask(made))
@@ -191,6 +208,12 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
         }, storeErrors),
 
         patch: Effect.fn("Tasks.patch")(function* (actor, id, patch, version) {
+          // Before the transaction: a schema may take its time.
+          const { status } = yield* rows.one(actor, id)
+          const checked =
+            patch.payload === undefined || status === "canceled"
+              ? undefined
+              : yield* checkPipeline(actor.namespace, patch.payload)
           const task = yield* Effect.gen(function* () {
             const locked = yield* rows.locked(actor, id)
             if (locked.status === "canceled") return yield* new TaskCanceled({ task_id: locked.id })
@@ -203,7 +226,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               dtstart: locked.dtstart_given ? locked.dtstart : null,
               ...patch
             }
-            if (patch.payload !== undefined) yield* checkPipeline(definition.payload)
+            const bound = yield* rebound(id, locked.version, checked)
             const now = yield* DateTime.now
             const millis = DateTime.toEpochMillis(now)
             const rescheduled =
@@ -231,7 +254,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               ...(rescheduled ? { quarantined_at: null, quarantine_reason: null } : {})
             })} WHERE id = ${id}`
             if (reopened) yield* limited(locked.created_by)
-            yield* rows.revise(id, locked.version + 1, definition, actor.id, DateTime.toDateUtc(now))
+            yield* rows.revise(id, locked.version + 1, definition, bound, actor.id, DateTime.toDateUtc(now))
             yield* rows.limits(locked.namespace, [locked.concurrency_key, definition.concurrency_key])
             const after = yield* rows.one(actor, id)
             yield* trail(actor, "task.changed", id, encodeTask(before), encodeTask(after))
