@@ -228,6 +228,6 @@ describe("random scenarios", () => {
           outcome.calls.map((call) => call.input)
         )
       }),
-    { fastCheck: { numRuns: 200 } }
+    { fastCheck: { numRuns: 100 } }
   )
 })
