@@ -4,6 +4,7 @@ import { Schema } from "effect"
 import type * as Agent from "../domain/Agent.ts"
 import type { BackfillNotFound } from "../domain/Backfill.ts"
 import type { EventNotFound } from "../domain/Event.ts"
+import type { IdempotencyKeyInUse, IdempotencyKeyReused } from "../domain/IdempotentAnswer.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { RunFinished, RunNotFound } from "../domain/Run.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
@@ -39,6 +40,8 @@ export type ApiError =
   | BadRequest
   | EventNotFound
   | HttpApiError.HttpApiDecodeError
+  | IdempotencyKeyInUse
+  | IdempotencyKeyReused
   | InvalidPipeline
   | InvalidSchedule
   | RunFinished
@@ -146,6 +149,17 @@ const descriptions: Descriptions = {
     detail: `the task is at version ${version}; read it again`,
     more: { version }
   }),
+  IdempotencyKeyInUse: ({ retry_after }) => ({
+    status: 409,
+    code: "idempotency_key_in_use",
+    detail: "the first request with this Idempotency-Key is still under way; try again in a moment",
+    headers: { "retry-after": String(retry_after) }
+  }),
+  IdempotencyKeyReused: () =>
+    invalid(
+      [{ path: "header.Idempotency-Key", message: "was used for another request within the last 24 hours" }],
+      "idempotency_key_reused"
+    ),
   InvalidField: (error) => invalid([{ path: error.path, message: error.message }]),
   InvalidSchedule: ({ code, field, message }) => invalid([{ path: `/${field}`, message }], code),
   InvalidPipeline: ({ errors }) => invalid(errors, "invalid_pipeline"),

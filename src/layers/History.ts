@@ -15,6 +15,9 @@ const retentionLock = 7_239_104_552
 /** Rows that one statement deletes, so that none runs into its time limit. */
 const atOnce = 10_000
 
+/** An answer to a repeated request is given again for this time. */
+const answersFor = Duration.hours(24)
+
 const isoDay = (millis: number) => new Date(millis).toISOString().slice(0, 10)
 
 /** The daily partitions of the history, and what outlived its retention. */
@@ -85,6 +88,10 @@ export class History extends Context.Tag("ordinaut/History")<
             RETURNING id`)
           yield* inBatches(sql`
             DELETE FROM occurrence WHERE ctid = ANY (ARRAY(SELECT ctid FROM occurrence o WHERE NOT EXISTS (SELECT FROM due_work d WHERE d.id = o.run_id) AND created_at < ${longest} LIMIT ${atOnce}))
+            RETURNING key`)
+          yield* inBatches(sql`
+            DELETE FROM idempotency_key WHERE (agent_id, key) IN (
+              SELECT agent_id, key FROM idempotency_key WHERE created_at < ${new Date(at - Duration.toMillis(answersFor))} LIMIT ${atOnce})
             RETURNING key`)
         }).pipe(storeErrors)
       })

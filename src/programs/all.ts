@@ -14,6 +14,7 @@ import { EventStream } from "../layers/EventStream.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
 import { History } from "../layers/History.ts"
+import { Idempotency } from "../layers/Idempotency.ts"
 import * as Ingress from "../layers/Ingress.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
@@ -49,7 +50,8 @@ const Main = Layer.mergeAll(
     Events.layer,
     Occurrences.layer,
     Health.layer,
-    Queue.layer
+    Queue.layer,
+    Idempotency.layer
   ]),
   Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer]),
   Layer.provide(DueTasks.layer),

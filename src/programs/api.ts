@@ -12,6 +12,7 @@ import { EventStream } from "../layers/EventStream.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
 import { History } from "../layers/History.ts"
+import { Idempotency } from "../layers/Idempotency.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
@@ -32,7 +33,7 @@ const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop).pipe(
 const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
   Layer.provide(Listen.api("0.0.0.0")),
   Layer.provide([Tasks.layer, TaskStates.layer, Backfills.layer, Occurrences.layer, Runs.layer, Events.layer]),
-  Layer.provide([Health.layer, Queue.layer, EventStream.layer]),
+  Layer.provide([Health.layer, Queue.layer, EventStream.layer, Idempotency.layer]),
   Layer.provide([Lease.layer, Agents.layer, Heartbeats.layer]),
   Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),
   Layer.provide(Clock.layer),

@@ -9,6 +9,7 @@ import { EventStream } from "../../src/layers/EventStream.ts"
 import { Health } from "../../src/layers/Health.ts"
 import { Heartbeats } from "../../src/layers/Heartbeats.ts"
 import { History } from "../../src/layers/History.ts"
+import { Idempotency } from "../../src/layers/Idempotency.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { MasterKey } from "../../src/layers/MasterKey.ts"
 import { Occurrences } from "../../src/layers/Occurrences.ts"
@@ -56,7 +57,8 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     TaskStates.layer,
     Runs.layer,
     Events.layer,
-    Health.layer
+    Health.layer,
+    Idempotency.layer
   ).pipe(
     Layer.provideMerge(
       Layer.mergeAll(Pipeline.layer, Plans.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)
