@@ -9,6 +9,7 @@ import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { RunFinished, RunNotFound } from "../domain/Run.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type * as Task from "../domain/Task.ts"
+import type * as Token from "../domain/Token.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { fieldErrors } from "./FieldErrors.ts"
 import type { BadRequest } from "./Requests.ts"
@@ -55,6 +56,9 @@ export type ApiError =
   | Task.TaskNotFound
   | Task.TooManyTasks
   | Task.VersionMismatch
+  | Token.IssuerUnavailable
+  | Token.KeyRequired
+  | Token.TokenNotFound
 
 interface Description {
   readonly status: number
@@ -92,6 +96,16 @@ const descriptions: Descriptions = {
     code: "forbidden",
     detail: `this needs the scope ${scope}`,
     more: { scope }
+  }),
+  KeyRequired: () => ({
+    status: 403,
+    code: "api_key_required",
+    detail: "this needs an API key: a token buys no other token"
+  }),
+  TokenNotFound: () => ({
+    status: 404,
+    code: "token_not_found",
+    detail: "there is no such token, or it is not one of this agent's"
   }),
   AgentNotFound: ({ agent_id }) => ({ status: 404, code: "agent_not_found", detail: `there is no agent ${agent_id}` }),
   KeyNotFound: ({ key_id }) => ({ status: 404, code: "key_not_found", detail: `the agent has no key ${key_id}` }),
@@ -178,6 +192,12 @@ const descriptions: Descriptions = {
     status: 503,
     code: "store_unavailable",
     detail: "the database does not answer; try again in a moment",
+    headers: { "retry-after": String(retry_after) }
+  }),
+  IssuerUnavailable: ({ retry_after }) => ({
+    status: 503,
+    code: "issuer_unavailable",
+    detail: "the keys of the tokens' issuer cannot be read; try again in a moment",
     headers: { "retry-after": String(retry_after) }
   })
 }

@@ -8,7 +8,7 @@ import { storable } from "../domain/Json.ts"
 import type { Problem } from "../domain/Json.ts"
 import type { PageRequest } from "../domain/Page.ts"
 import { InvalidField } from "../domain/Task.ts"
-import { keyProblem } from "./JsonText.ts"
+import { keyProblem } from "../domain/JsonText.ts"
 
 /** A request that never reached a handler: unreadable, too large, of the wrong type, or for no route. */
 export class BadRequest extends Schema.TaggedError<BadRequest>()(

@@ -12,6 +12,7 @@ import * as Metrics from "../layers/Metrics.ts"
 import { AgentsHandlers } from "./AgentsHandlers.ts"
 import { Api } from "./Api.ts"
 import * as Auth from "./Auth.ts"
+import { AuthHandlers } from "./AuthHandlers.ts"
 import { EventsHandlers } from "./EventsHandlers.ts"
 import * as Problem from "./Problem.ts"
 import { BadRequest, guarded, maxBody, refusal } from "./Requests.ts"
@@ -104,7 +105,15 @@ const edge = HttpApiBuilder.middleware((app) =>
   })
 )
 
-const groups = [TasksHandlers, RunsHandlers, SchedulesHandlers, EventsHandlers, AgentsHandlers, SystemHandlers] as const
+const groups = [
+  TasksHandlers,
+  RunsHandlers,
+  SchedulesHandlers,
+  EventsHandlers,
+  AgentsHandlers,
+  AuthHandlers,
+  SystemHandlers
+] as const
 
 /** The whole API, to be given a server and the services. */
 export const layer = HttpApiBuilder.serve().pipe(

@@ -93,6 +93,8 @@ export class History extends Context.Tag("ordinaut/History")<
             DELETE FROM idempotency_key WHERE (agent_id, key) IN (
               SELECT agent_id, key FROM idempotency_key WHERE created_at < ${new Date(at - Duration.toMillis(answersFor))} LIMIT ${atOnce})
             RETURNING key`)
+          yield* sql`DELETE FROM revoked_token WHERE expires_at < ${new Date(at)}`
+          yield* sql`DELETE FROM signing_key WHERE retired_at < ${before(at, 1)}`
         }).pipe(storeErrors)
       })
     })

@@ -142,7 +142,7 @@ export const httpDuration = histogram(
 export const authFailures = counter(
   "ordinaut_auth_failures_total",
   ["reason"],
-  "Refused credentials: absent, malformed, unknown, expired, disabled."
+  "Refused credentials: absent, malformed, unknown, expired, disabled, revoked."
 )
 export const ingress = counter(
   "ordinaut_ingress_events_total",

@@ -27,9 +27,11 @@ import { Queue } from "../layers/Queue.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
+import { SigningKeys } from "../layers/SigningKeys.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
 import { Tools } from "../layers/Tools.ts"
+import { Tokens } from "../layers/Tokens.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 import { Worker } from "../layers/Worker.ts"
 
@@ -51,11 +53,20 @@ const Main = Layer.mergeAll(
     Occurrences.layer,
     Health.layer,
     Queue.layer,
-    Idempotency.layer
+    Idempotency.layer,
+    Tokens.layer
   ]),
   Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer]),
   Layer.provide(DueTasks.layer),
-  Layer.provide([Pipeline.layer, Plans.layer, Lease.layer, Agents.layer, Heartbeats.layer, History.layer]),
+  Layer.provide([
+    Pipeline.layer,
+    Plans.layer,
+    Lease.layer,
+    Agents.layer,
+    SigningKeys.layer,
+    Heartbeats.layer,
+    History.layer
+  ]),
   Layer.provide([Tools.layer, Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layerGenerated]),
   Layer.provide(History.layerPrepared),
   Layer.provide(Migrations.layer),

@@ -21,8 +21,10 @@ import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Runs } from "../layers/Runs.ts"
+import { SigningKeys } from "../layers/SigningKeys.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
+import { Tokens } from "../layers/Tokens.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
 const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop).pipe(
@@ -33,8 +35,8 @@ const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop).pipe(
 const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
   Layer.provide(Listen.api("0.0.0.0")),
   Layer.provide([Tasks.layer, TaskStates.layer, Backfills.layer, Occurrences.layer, Runs.layer, Events.layer]),
-  Layer.provide([Health.layer, Queue.layer, EventStream.layer, Idempotency.layer]),
-  Layer.provide([Lease.layer, Agents.layer, Heartbeats.layer]),
+  Layer.provide([Health.layer, Queue.layer, EventStream.layer, Idempotency.layer, Tokens.layer]),
+  Layer.provide([Lease.layer, Agents.layer, SigningKeys.layer, Heartbeats.layer]),
   Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),
   Layer.provide(Clock.layer),
   Layer.provide(Db.layerNamed("ordinaut-api"))

@@ -19,8 +19,10 @@ import { Queue } from "../../src/layers/Queue.ts"
 import { Redis } from "../../src/layers/Redis.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
+import { SigningKeys } from "../../src/layers/SigningKeys.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
+import { Tokens } from "../../src/layers/Tokens.ts"
 import { Tools } from "../../src/layers/Tools.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
 import { Worker } from "../../src/layers/Worker.ts"
@@ -58,10 +60,19 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Runs.layer,
     Events.layer,
     Health.layer,
-    Idempotency.layer
+    Idempotency.layer,
+    Tokens.layer
   ).pipe(
     Layer.provideMerge(
-      Layer.mergeAll(Pipeline.layer, Plans.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)
+      Layer.mergeAll(
+        Pipeline.layer,
+        Plans.layer,
+        Agents.layer,
+        SigningKeys.layer,
+        Queue.layer,
+        EventStream.layer,
+        History.layer
+      )
     ),
     Layer.provideMerge(DueTasks.layer),
     Layer.provideMerge(Layer.mergeAll(Lease.layer, Heartbeats.layer, Tools.layer)),
