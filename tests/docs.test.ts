@@ -8,7 +8,7 @@ import { check } from "../src/domain/PipelineChecks.ts"
 import { PipelineSpec } from "../src/domain/PipelineSpec.ts"
 import { compile } from "../src/domain/ScheduleSpec.ts"
 import { TaskCreate } from "../src/domain/Task.ts"
-import { settings } from "../src/layers/Settings.ts"
+import { settings } from "../src/layers/EdgeSettings.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), "utf8")

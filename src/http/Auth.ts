@@ -4,6 +4,7 @@ import { Context, Effect, Layer, Schema } from "effect"
 import type { Redacted } from "effect"
 import { allows, Forbidden, Unauthorized } from "../domain/Agent.ts"
 import type { Caller, Permission } from "../domain/Agent.ts"
+import { RateLimited } from "../domain/RateLimit.ts"
 import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { IssuerUnavailable, KeyRequired } from "../domain/Token.ts"
 import * as Credentials from "./Credentials.ts"
@@ -12,7 +13,7 @@ import * as Credentials from "./Credentials.ts"
 export class CurrentAgent extends Context.Tag("ordinaut/CurrentAgent")<CurrentAgent, Caller>() {}
 
 const options = {
-  failure: Schema.Union(Unauthorized, Forbidden, StoreUnavailable, IssuerUnavailable),
+  failure: Schema.Union(Unauthorized, Forbidden, RateLimited, StoreUnavailable, IssuerUnavailable),
   provides: CurrentAgent,
   security: { bearer: HttpApiSecurity.bearer }
 } as const

@@ -6,6 +6,7 @@ import type { BackfillNotFound } from "../domain/Backfill.ts"
 import type { EventNotFound } from "../domain/Event.ts"
 import type { IdempotencyKeyInUse, IdempotencyKeyReused } from "../domain/IdempotentAnswer.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
+import type { RateLimited } from "../domain/RateLimit.ts"
 import type { RunFinished, RunNotFound } from "../domain/Run.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type * as Task from "../domain/Task.ts"
@@ -45,6 +46,7 @@ export type ApiError =
   | IdempotencyKeyReused
   | InvalidPipeline
   | InvalidSchedule
+  | RateLimited
   | RunFinished
   | RunNotFound
   | StoreUnavailable
@@ -83,6 +85,12 @@ const invalid = (errors: Description["errors"] & object, code = "validation_fail
       : `${errors.length} values are invalid`,
   errors
 })
+
+const overLimit: Readonly<Record<RateLimited["scope"], string>> = {
+  agent: "requests of this agent",
+  address: "requests from this address",
+  auth_failures: "failed authentications"
+}
 
 const descriptions: Descriptions = {
   Unauthorized: () => ({
@@ -188,6 +196,13 @@ const descriptions: Descriptions = {
     ...(errors === undefined ? {} : { errors }),
     ...(headers === undefined ? {} : { headers })
   }),
+  RateLimited: ({ retry_after, scope }) => ({
+    status: 429,
+    code: "rate_limited",
+    detail: `too many ${overLimit[scope]} within a minute; try again in ${retry_after} s`,
+    headers: { "retry-after": String(retry_after) },
+    more: { scope }
+  }),
   StoreUnavailable: ({ retry_after }) => ({
     status: 503,
     code: "store_unavailable",
@@ -213,6 +228,7 @@ const titles: Readonly<Record<number, string>> = {
   413: "Content Too Large",
   415: "Unsupported Media Type",
   422: "Unprocessable Content",
+  429: "Too Many Requests",
   500: "Internal Server Error",
   503: "Service Unavailable"
 }

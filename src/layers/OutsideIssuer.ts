@@ -3,6 +3,7 @@ import { createRemoteJWKSet, customFetch, errors, jwtVerify } from "jose"
 import type { JWTVerifyGetKey } from "jose"
 import { IssuerUnavailable } from "../domain/Token.ts"
 import { Unauthorized } from "../domain/Agent.ts"
+import * as EdgeSettings from "./EdgeSettings.ts"
 import * as Settings from "./Settings.ts"
 import type { TokenText } from "./TokenText.ts"
 
@@ -76,9 +77,9 @@ const keySet = (url: URL): JWTVerifyGetKey => {
 
 /** What judges the tokens of the outside issuer; none where `JWKS_URL` is not set. Fails where the settings go half-way. */
 export const make = Effect.gen(function* () {
-  const url = yield* Settings.jwksUrl
-  const issuer = yield* Settings.jwtIssuer
-  const audience = yield* Settings.jwtAudience
+  const url = yield* EdgeSettings.jwksUrl
+  const issuer = yield* EdgeSettings.jwtIssuer
+  const audience = yield* EdgeSettings.jwtAudience
   const missing = [
     ...(Option.isNone(url) ? ["JWKS_URL"] : []),
     ...(Option.isNone(issuer) ? ["JWT_ISSUER"] : []),

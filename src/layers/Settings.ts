@@ -13,12 +13,20 @@ const table: Array<Setting> = []
 /** Every setting, in the order of this file. */
 export const settings: ReadonlyArray<Setting> = table
 
-const setting = <A>(row: Setting, config: Config.Config<A>): Config.Config<A> => {
+/** Lists a variable under its `Config`. */
+export const setting = <A>(row: Setting, config: Config.Config<A>): Config.Config<A> => {
   table.push(row)
   return config
 }
 
-const integer = (name: string, fallback: number, from: number, to: number, meaning: string): Config.Config<number> =>
+/** A whole number within bounds, which its meaning tells. */
+export const integer = (
+  name: string,
+  fallback: number,
+  from: number,
+  to: number,
+  meaning: string
+): Config.Config<number> =>
   setting(
     { name, default: String(fallback), meaning: `${meaning} (${from} to ${to})` },
     Config.string(name).pipe(Config.mapOrFail(wholeNumber(name, from, to)), Config.withDefault(fallback))
@@ -216,43 +224,6 @@ export const otlpEndpoint = setting(
   Config.option(Config.nonEmptyString("OTEL_EXPORTER_OTLP_ENDPOINT"))
 )
 
-const url = (name: string, fallback: string, meaning: string, accepts: (url: URL) => boolean, takes: string) =>
-  setting(
-    { name, default: fallback, meaning },
-    Config.option(
-      Config.string(name).pipe(
-        Config.mapOrFail((text) => {
-          const read = URL.parse(text.trim())
-          return read !== null && accepts(read) ? Either.right(read) : Either.left(refused(`${name} takes ${takes}`))
-        })
-      )
-    )
-  )
-
-const isLoopback = ({ hostname }: URL) => ["127.0.0.1", "localhost", "[::1]"].includes(hostname)
-
-/** Where the keys of an outside issuer of tokens are; none: only the product's own tokens are taken. */
-export const jwksUrl = url(
-  "JWKS_URL",
-  "none (own tokens alone)",
-  "keys (JWKS) of an outside issuer whose tokens are taken too; asks for the issuer and the audience",
-  (given) =>
-    given.username === "" && (given.protocol === "https:" || (given.protocol === "http:" && isLoopback(given))),
-  "an https URL without credentials (http on the loopback alone)"
-)
-
-/** The `iss` of the outside issuer's tokens. */
-export const jwtIssuer = setting(
-  { name: "JWT_ISSUER", default: "none", meaning: "`iss` of the outside issuer's tokens, exactly" },
-  Config.option(Config.nonEmptyString("JWT_ISSUER"))
-)
-
-/** The `aud` that the outside issuer's tokens must bear. */
-export const jwtAudience = setting(
-  { name: "JWT_AUDIENCE", default: "none", meaning: "`aud` that the outside issuer's tokens must bear" },
-  Config.option(Config.nonEmptyString("JWT_AUDIENCE"))
-)
-
 /** What a scraper must send as bearer token; none: /metrics is open. */
 export const metricsToken = setting(
   { name: "METRICS_TOKEN", default: "none (/metrics is open)", meaning: "bearer token that /metrics asks for" },
@@ -264,4 +235,4 @@ export const invalid = (name: string, message: string): ConfigError.ConfigError 
   ConfigError.InvalidData([name], message)
 
 /** The same within a `Config` of the variable, which adds its name. */
-const refused = (message: string): ConfigError.ConfigError => ConfigError.InvalidData([], message)
+export const refused = (message: string): ConfigError.ConfigError => ConfigError.InvalidData([], message)

@@ -4,6 +4,7 @@ import * as Server from "../http/Server.ts"
 import * as Welcome from "../http/Welcome.ts"
 import { Agents } from "../layers/Agents.ts"
 import { Audit } from "../layers/Audit.ts"
+import { AuthFailures } from "../layers/AuthFailures.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
@@ -24,6 +25,7 @@ import { Pipeline } from "../layers/Pipeline.ts"
 import { Plans } from "../layers/Plans.ts"
 import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
+import { RateLimits } from "../layers/RateLimits.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
@@ -41,7 +43,9 @@ const Main = Layer.mergeAll(
   Worker.loop,
   EventStream.loop,
   Queue.loop,
-  Ingress.loop
+  Ingress.loop,
+  RateLimits.loop,
+  AuthFailures.loop
 ).pipe(
   Layer.provide(Server.layer),
   Layer.provide(Listen.api("127.0.0.1")),
@@ -63,6 +67,8 @@ const Main = Layer.mergeAll(
     Plans.layer,
     Lease.layer,
     Agents.layer,
+    AuthFailures.layer,
+    RateLimits.layer,
     SigningKeys.layer,
     Heartbeats.layer,
     History.layer

@@ -4,6 +4,7 @@ import * as Listen from "../http/Listen.ts"
 import * as Server from "../http/Server.ts"
 import { Agents } from "../layers/Agents.ts"
 import { Audit } from "../layers/Audit.ts"
+import { AuthFailures } from "../layers/AuthFailures.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
@@ -19,6 +20,7 @@ import { MasterKey } from "../layers/MasterKey.ts"
 import * as Migrations from "../layers/Migrations.ts"
 import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
+import { RateLimits } from "../layers/RateLimits.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Runs } from "../layers/Runs.ts"
 import { SigningKeys } from "../layers/SigningKeys.ts"
@@ -27,7 +29,7 @@ import { TaskStates } from "../layers/TaskStates.ts"
 import { Tokens } from "../layers/Tokens.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
-const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop).pipe(
+const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop, RateLimits.loop, AuthFailures.loop).pipe(
   Layer.provide(History.layer),
   Layer.provide(Migrations.layerAwaited)
 )
@@ -36,7 +38,7 @@ const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
   Layer.provide(Listen.api("0.0.0.0")),
   Layer.provide([Tasks.layer, TaskStates.layer, Backfills.layer, Occurrences.layer, Runs.layer, Events.layer]),
   Layer.provide([Health.layer, Queue.layer, EventStream.layer, Idempotency.layer, Tokens.layer]),
-  Layer.provide([Lease.layer, Agents.layer, SigningKeys.layer, Heartbeats.layer]),
+  Layer.provide([Lease.layer, Agents.layer, AuthFailures.layer, RateLimits.layer, SigningKeys.layer, Heartbeats.layer]),
   Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),
   Layer.provide(Clock.layer),
   Layer.provide(Db.layerNamed("ordinaut-api"))

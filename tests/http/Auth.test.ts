@@ -5,7 +5,7 @@ import { apiServer, ApiServer, member, refusal, request } from "../support/ApiSe
 import { served } from "../support/openApi.ts"
 
 /** Routes that ask for credentials, whatever their scopes. */
-const unscoped = ["POST /auth/token", "POST /auth/revoke"]
+const unscoped = new Set(["POST /auth/token", "POST /auth/revoke"])
 
 const nameOf = ({ method, path }: { readonly method: string; readonly path: string }) => `${method} ${path}`
 
@@ -38,7 +38,7 @@ layer(apiServer())("every route of the served document", (it) => {
         const bad = yield* request(method, target, { key: garbage })
         refusal(bad, 401, "unauthorized")
         assert.strictEqual(refusal(bad).detail, refusal(absent).detail)
-        if (unscoped.includes(`${method} ${path}`)) continue
+        if (unscoped.has(nameOf({ method, path }))) continue
         const answer = yield* request(method, target, { key: none.key })
         refusal(answer, 403, "forbidden")
         const { scope } = answer.body as { readonly scope: string }
@@ -49,7 +49,7 @@ layer(apiServer())("every route of the served document", (it) => {
         const others = permissions.filter((other) => other !== scope)
         const without = yield* member(`without-${scope.replace(":", ".")}`, others)
         const only = yield* member(`only-${scope.replace(":", ".")}`, [scope])
-        for (const { method, path } of guarded) {
+        for (const { method, path } of guarded.filter((route) => !unscoped.has(nameOf(route)))) {
           const target = path.replace(/\{\w+\}/g, "019cadc6-9a80-7000-8000-000000000000")
           const lacks = yield* request(method, target, { key: without.key })
           const has = yield* request(method, target, { key: only.key })

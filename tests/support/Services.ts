@@ -1,6 +1,7 @@
 import { ConfigProvider, Effect, Layer, TestClock } from "effect"
 import { Agents } from "../../src/layers/Agents.ts"
 import { Audit } from "../../src/layers/Audit.ts"
+import { AuthFailures } from "../../src/layers/AuthFailures.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
 import { Draining } from "../../src/layers/Draining.ts"
 import { DueTasks } from "../../src/layers/DueTasks.ts"
@@ -16,6 +17,7 @@ import { Occurrences } from "../../src/layers/Occurrences.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
 import { Plans } from "../../src/layers/Plans.ts"
 import { Queue } from "../../src/layers/Queue.ts"
+import { RateLimits } from "../../src/layers/RateLimits.ts"
 import { Redis } from "../../src/layers/Redis.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
@@ -61,7 +63,9 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Events.layer,
     Health.layer,
     Idempotency.layer,
-    Tokens.layer
+    Tokens.layer,
+    RateLimits.layer,
+    AuthFailures.layer
   ).pipe(
     Layer.provideMerge(
       Layer.mergeAll(
