@@ -9,3 +9,5 @@ CREATE INDEX rate_window_age ON rate_window (window_at);
 -- The trail is read by action, and verified from the last checkpoint, which is signed: what lies before it was dropped.
 CREATE INDEX audit_log_action ON audit_log (namespace, action, at);
 ALTER TABLE audit_head ADD COLUMN checkpoint_mac bytea NOT NULL DEFAULT '\x';
+-- The last entry of each chain that was told to the log and to the stream.
+ALTER TABLE audit_head ADD COLUMN anchored_seq bigint NOT NULL DEFAULT 0;

@@ -31,7 +31,7 @@ const made = (source: string) => `<!-- Made from ${source} by scripts/docs.ts; e
 
 const configuration = `# Configuration
 
-${made("src/layers/Settings.ts")}
+${made("src/layers/Settings.ts and EdgeSettings.ts")}
 
 Ordinaut is configured by environment variables alone. \`npm start -- --help\` prints this list. A wrong value stops the
 program with the variable's name and what it takes, and exit code 1.

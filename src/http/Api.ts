@@ -3,6 +3,7 @@ import * as OpenApi from "@effect/platform/OpenApi"
 import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { version } from "../layers/Version.ts"
 import { AgentsApi } from "./AgentsApi.ts"
+import { AuditApi } from "./AuditApi.ts"
 import { AuthApi } from "./AuthApi.ts"
 import { EventsApi } from "./EventsApi.ts"
 import { asServed } from "./OpenApiDocument.ts"
@@ -19,6 +20,7 @@ export class Api extends HttpApi.make("ordinaut")
   .add(EventsApi)
   .add(AgentsApi)
   .add(AuthApi)
+  .add(AuditApi)
   .add(SystemApi)
   .addError(StoreUnavailable)
   .annotate(OpenApi.Title, "Ordinaut")

@@ -27,6 +27,7 @@ export class EventsPublish extends HttpApiMiddleware.Tag<EventsPublish>()("event
 export class EventsRead extends HttpApiMiddleware.Tag<EventsRead>()("events:read", options) {}
 export class AgentsRead extends HttpApiMiddleware.Tag<AgentsRead>()("agents:read", options) {}
 export class AgentsAdmin extends HttpApiMiddleware.Tag<AgentsAdmin>()("agents:admin", options) {}
+export class AuditRead extends HttpApiMiddleware.Tag<AuditRead>()("audit:read", options) {}
 export class SystemRead extends HttpApiMiddleware.Tag<SystemRead>()("system:read", options) {}
 
 /** Any good credentials, whatever their scopes. */
@@ -62,6 +63,7 @@ export const layer = Layer.mergeAll(
   Layer.effect(EventsRead, check("events:read")),
   Layer.effect(AgentsRead, check("agents:read")),
   Layer.effect(AgentsAdmin, check("agents:admin")),
+  Layer.effect(AuditRead, check("audit:read")),
   Layer.effect(SystemRead, check("system:read")),
   Layer.effect(AnyAgent, anyAgent),
   Layer.effect(KeyHolder, keyHolder)

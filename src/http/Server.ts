@@ -14,6 +14,7 @@ import * as Metrics from "../layers/Metrics.ts"
 import * as Admission from "./Admission.ts"
 import { AgentsHandlers } from "./AgentsHandlers.ts"
 import { Api } from "./Api.ts"
+import { AuditHandlers } from "./AuditHandlers.ts"
 import * as Auth from "./Auth.ts"
 import { AuthHandlers } from "./AuthHandlers.ts"
 import * as ClientAddress from "./ClientAddress.ts"
@@ -150,6 +151,7 @@ const groups = [
   EventsHandlers,
   AgentsHandlers,
   AuthHandlers,
+  AuditHandlers,
   SystemHandlers
 ] as const
 

@@ -204,6 +204,9 @@ export const runRetentionDays = integer("RUN_RETENTION_DAYS", 30, 1, 3650, "days
 /** Events are kept that long. */
 export const eventRetentionDays = integer("EVENT_RETENTION_DAYS", 30, 1, 3650, "days that events are kept")
 
+/** Entries of the audit trail are kept that long. */
+export const auditRetentionDays = integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500, "days that the audit trail is kept")
+
 /** Least severe level that is logged. */
 export const logLevel = choice(
   "LOG_LEVEL",

@@ -4,6 +4,8 @@ import * as Server from "../http/Server.ts"
 import * as Welcome from "../http/Welcome.ts"
 import { Agents } from "../layers/Agents.ts"
 import { Audit } from "../layers/Audit.ts"
+import { AuditKeeper } from "../layers/AuditKeeper.ts"
+import { AuditTrail } from "../layers/AuditTrail.ts"
 import { AuthFailures } from "../layers/AuthFailures.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
@@ -45,7 +47,8 @@ const Main = Layer.mergeAll(
   Queue.loop,
   Ingress.loop,
   RateLimits.loop,
-  AuthFailures.loop
+  AuthFailures.loop,
+  AuditKeeper.loop
 ).pipe(
   Layer.provide(Server.layer),
   Layer.provide(Listen.api("127.0.0.1")),
@@ -60,13 +63,14 @@ const Main = Layer.mergeAll(
     Idempotency.layer,
     Tokens.layer
   ]),
-  Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer]),
+  Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer, AuditKeeper.layer]),
   Layer.provide(DueTasks.layer),
   Layer.provide([
     Pipeline.layer,
     Plans.layer,
     Lease.layer,
     Agents.layer,
+    AuditTrail.layer,
     AuthFailures.layer,
     RateLimits.layer,
     SigningKeys.layer,

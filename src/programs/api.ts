@@ -4,6 +4,8 @@ import * as Listen from "../http/Listen.ts"
 import * as Server from "../http/Server.ts"
 import { Agents } from "../layers/Agents.ts"
 import { Audit } from "../layers/Audit.ts"
+import { AuditKeeper } from "../layers/AuditKeeper.ts"
+import { AuditTrail } from "../layers/AuditTrail.ts"
 import { AuthFailures } from "../layers/AuthFailures.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
@@ -29,16 +31,28 @@ import { TaskStates } from "../layers/TaskStates.ts"
 import { Tokens } from "../layers/Tokens.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
-const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop, RateLimits.loop, AuthFailures.loop).pipe(
-  Layer.provide(History.layer),
-  Layer.provide(Migrations.layerAwaited)
-)
+const Loops = Layer.mergeAll(
+  EventStream.loop,
+  Queue.loop,
+  History.loop,
+  RateLimits.loop,
+  AuthFailures.loop,
+  AuditKeeper.loop
+).pipe(Layer.provide([History.layer, AuditKeeper.layer]), Layer.provide(Migrations.layerAwaited))
 
 const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
   Layer.provide(Listen.api("0.0.0.0")),
   Layer.provide([Tasks.layer, TaskStates.layer, Backfills.layer, Occurrences.layer, Runs.layer, Events.layer]),
   Layer.provide([Health.layer, Queue.layer, EventStream.layer, Idempotency.layer, Tokens.layer]),
-  Layer.provide([Lease.layer, Agents.layer, AuthFailures.layer, RateLimits.layer, SigningKeys.layer, Heartbeats.layer]),
+  Layer.provide([
+    Lease.layer,
+    Agents.layer,
+    AuditTrail.layer,
+    AuthFailures.layer,
+    RateLimits.layer,
+    SigningKeys.layer,
+    Heartbeats.layer
+  ]),
   Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),
   Layer.provide(Clock.layer),
   Layer.provide(Db.layerNamed("ordinaut-api"))

@@ -1,6 +1,8 @@
 import { ConfigProvider, Effect, Layer, TestClock } from "effect"
 import { Agents } from "../../src/layers/Agents.ts"
 import { Audit } from "../../src/layers/Audit.ts"
+import { AuditKeeper } from "../../src/layers/AuditKeeper.ts"
+import { AuditTrail } from "../../src/layers/AuditTrail.ts"
 import { AuthFailures } from "../../src/layers/AuthFailures.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
 import { Draining } from "../../src/layers/Draining.ts"
@@ -65,12 +67,14 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Idempotency.layer,
     Tokens.layer,
     RateLimits.layer,
-    AuthFailures.layer
+    AuthFailures.layer,
+    AuditKeeper.layer
   ).pipe(
     Layer.provideMerge(
       Layer.mergeAll(
         Pipeline.layer,
         Plans.layer,
+        AuditTrail.layer,
         Agents.layer,
         SigningKeys.layer,
         Queue.layer,
