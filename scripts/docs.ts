@@ -2,7 +2,7 @@ import { readFile, writeFile } from "node:fs/promises"
 import { fileURLToPath, pathToFileURL } from "node:url"
 import { format, type FormatConfig } from "oxfmt"
 import * as Metrics from "../src/layers/Metrics.ts"
-import * as Settings from "../src/layers/Settings.ts"
+import { settings as all } from "../src/layers/EdgeSettings.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 
@@ -14,7 +14,7 @@ const table = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<st
 
 const settings = table(
   ["Variable", "Default", "Meaning"],
-  Settings.settings.map((setting) => [`\`${setting.name}\``, cell(setting.default), cell(setting.meaning)])
+  all.map((setting) => [`\`${setting.name}\``, cell(setting.default), cell(setting.meaning)])
 )
 
 const metrics = table(
@@ -31,7 +31,7 @@ const made = (source: string) => `<!-- Made from ${source} by scripts/docs.ts; e
 
 const configuration = `# Configuration
 
-${made("src/layers/Settings.ts")}
+${made("src/layers/Settings.ts and EdgeSettings.ts")}
 
 Ordinaut is configured by environment variables alone. \`npm start -- --help\` prints this list. A wrong value stops the
 program with the variable's name and what it takes, and exit code 1.

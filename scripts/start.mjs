@@ -7,7 +7,7 @@ import { fileURLToPath, pathToFileURL } from "node:url"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 /** The program to run: all of them in one process, unless the first argument names another file of src/programs. */
-const named = process.argv[2] !== undefined && /^[a-z]+$/.test(process.argv[2])
+const named = process.argv[2] !== undefined && /^[a-z]+(?:-[a-z]+)*$/.test(process.argv[2])
 const program = named ? process.argv.splice(2, 1)[0] : "all"
 const bundle = join(root, "dist", `${program}.js`)
 

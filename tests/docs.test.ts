@@ -14,7 +14,7 @@ import { ErrorCode, isRetryable } from "../src/domain/StepFailed.ts"
 import { TaskCreate } from "../src/domain/Task.ts"
 import { find } from "../src/domain/Zone.ts"
 import { DryRunCreate } from "../src/http/PipelinesApi.ts"
-import { settings } from "../src/layers/Settings.ts"
+import { settings } from "../src/layers/EdgeSettings.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), "utf8")

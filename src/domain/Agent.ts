@@ -51,6 +51,14 @@ export interface Actor {
   readonly scopes: ReadonlyArray<string>
 }
 
+/** Whom the credentials of a request name, and what bounds their use. */
+export interface Caller extends Actor {
+  /** Requests a minute; null: as many as everybody. */
+  readonly rate_per_minute: number | null
+  /** When the credentials end, epoch milliseconds; null: never. */
+  readonly expires_at: number | null
+}
+
 /** A daily limit on a tool (or a pattern of tools) of one agent. */
 export const Budget = Schema.Struct({
   tool: Schema.NonEmptyString.pipe(Schema.maxLength(200)),

@@ -3,6 +3,8 @@ import * as OpenApi from "@effect/platform/OpenApi"
 import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { version } from "../layers/Version.ts"
 import { AgentsApi } from "./AgentsApi.ts"
+import { AuditApi } from "./AuditApi.ts"
+import { AuthApi } from "./AuthApi.ts"
 import { EventsApi } from "./EventsApi.ts"
 import { ExtensionsApi } from "./ExtensionsApi.ts"
 import { asServed } from "./OpenApiDocument.ts"
@@ -25,6 +27,8 @@ export class Api extends HttpApi.make("ordinaut")
   .add(AgentsApi)
   .add(ExtensionsApi)
   .add(SecretsApi)
+  .add(AuthApi)
+  .add(AuditApi)
   .add(SystemApi)
   .addError(StoreUnavailable)
   .annotate(OpenApi.Title, "Ordinaut")

@@ -1,18 +1,19 @@
 import * as HttpApiMiddleware from "@effect/platform/HttpApiMiddleware"
 import * as HttpApiSecurity from "@effect/platform/HttpApiSecurity"
-import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import { Context, Effect, Layer, Redacted, Schema } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
+import type { Redacted } from "effect"
 import { allows, Forbidden, Unauthorized } from "../domain/Agent.ts"
-import type { Actor, Permission } from "../domain/Agent.ts"
+import type { Caller, Permission } from "../domain/Agent.ts"
+import { RateLimited } from "../domain/RateLimit.ts"
 import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
-import { Agents } from "../layers/Agents.ts"
-import * as Metrics from "../layers/Metrics.ts"
+import { IssuerUnavailable, KeyRequired } from "../domain/Token.ts"
+import * as Credentials from "./Credentials.ts"
 
 /** The agent whose credentials a request bears. */
-export class CurrentAgent extends Context.Tag("ordinaut/CurrentAgent")<CurrentAgent, Actor>() {}
+export class CurrentAgent extends Context.Tag("ordinaut/CurrentAgent")<CurrentAgent, Caller>() {}
 
 const options = {
-  failure: Schema.Union(Unauthorized, Forbidden, StoreUnavailable),
+  failure: Schema.Union(Unauthorized, Forbidden, RateLimited, StoreUnavailable, IssuerUnavailable),
   provides: CurrentAgent,
   security: { bearer: HttpApiSecurity.bearer }
 } as const
@@ -31,22 +32,31 @@ export class AgentsAdmin extends HttpApiMiddleware.Tag<AgentsAdmin>()("agents:ad
 export class ExtensionsRead extends HttpApiMiddleware.Tag<ExtensionsRead>()("extensions:read", options) {}
 export class ExtensionsAdmin extends HttpApiMiddleware.Tag<ExtensionsAdmin>()("extensions:admin", options) {}
 export class SecretsWrite extends HttpApiMiddleware.Tag<SecretsWrite>()("secrets:write", options) {}
+export class AuditRead extends HttpApiMiddleware.Tag<AuditRead>()("audit:read", options) {}
 export class SystemRead extends HttpApiMiddleware.Tag<SystemRead>()("system:read", options) {}
 
+/** Any good credentials, whatever their scopes. */
+export class AnyAgent extends HttpApiMiddleware.Tag<AnyAgent>()("any agent", options) {}
+/** An API key, whatever its scopes; a token is refused. */
+export class KeyHolder extends HttpApiMiddleware.Tag<KeyHolder>()("an API key", {
+  ...options,
+  failure: Schema.Union(KeyRequired, options.failure)
+}) {}
+
 const check = (permission: Permission) =>
-  Effect.map(Agents, (agents) => ({
+  Effect.map(Credentials.caller, (caller) => ({
     bearer: Effect.fnUntraced(function* (token: Redacted.Redacted) {
-      const { headers } = yield* HttpServerRequest.HttpServerRequest
-      const key = Redacted.value(token)
-      // The platform cuts off the first seven characters, whatever scheme they name.
-      if (key === "" || !/^Bearer /i.test(headers["authorization"] ?? "")) {
-        Metrics.authFailures.add(1, { reason: "absent" })
-        return yield* new Unauthorized()
-      }
-      const agent = yield* agents.authenticate(key)
-      return allows(agent.scopes, permission) ? agent : yield* new Forbidden({ scope: permission })
+      const found = yield* caller(token)
+      return allows(found.scopes, permission) ? found : yield* new Forbidden({ scope: permission })
     })
   }))
+
+const anyAgent = Effect.map(Credentials.caller, (bearer) => ({ bearer }))
+
+const keyHolder = Effect.map(Credentials.caller, (caller) => ({
+  bearer: (token: Redacted.Redacted) =>
+    Effect.flatMap(caller(token), (found) => (Credentials.isKey(token) ? Effect.succeed(found) : new KeyRequired()))
+}))
 
 /** All of them. */
 export const layer = Layer.mergeAll(
@@ -63,5 +73,8 @@ export const layer = Layer.mergeAll(
   Layer.effect(ExtensionsRead, check("extensions:read")),
   Layer.effect(ExtensionsAdmin, check("extensions:admin")),
   Layer.effect(SecretsWrite, check("secrets:write")),
-  Layer.effect(SystemRead, check("system:read"))
+  Layer.effect(AuditRead, check("audit:read")),
+  Layer.effect(SystemRead, check("system:read")),
+  Layer.effect(AnyAgent, anyAgent),
+  Layer.effect(KeyHolder, keyHolder)
 )

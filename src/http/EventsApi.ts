@@ -7,6 +7,7 @@ import { Event, EventAccepted, EventCreate, EventNotFound } from "../domain/Even
 import { InvalidField } from "../domain/Task.ts"
 import { EventsPublish, EventsRead } from "./Auth.ts"
 import { body } from "./Bounded.ts"
+import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { paging, query } from "./Requests.ts"
 
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of an event" }))
@@ -15,9 +16,11 @@ const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "i
 export class EventsApi extends HttpApiGroup.make("events")
   .add(
     HttpApiEndpoint.post("publish", "/events")
+      .setHeaders(IdempotencyKey.headers)
       .setPayload(body(EventCreate))
       .addSuccess(EventAccepted, { status: 202 })
       .addError(InvalidField)
+      .addError(IdempotencyKey.Refusals)
       .middleware(EventsPublish)
       .annotate(OpenApi.Summary, "Publish an event; the tasks that match it run")
   )

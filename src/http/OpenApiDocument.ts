@@ -29,6 +29,7 @@ const descriptions: Readonly<Record<string, string>> = {
   "413": "The body is too large",
   "415": "The body is not JSON",
   "422": "Well-formed, but invalid; errors names the values",
+  "429": "Over a limit; Retry-After says when to try again",
   "503": "The database does not answer"
 }
 

@@ -8,7 +8,7 @@ import { storable } from "../domain/Json.ts"
 import type { Problem } from "../domain/Json.ts"
 import type { PageRequest } from "../domain/Page.ts"
 import { InvalidField } from "../domain/Task.ts"
-import { keyProblem } from "./JsonText.ts"
+import { keyProblem } from "../domain/JsonText.ts"
 
 /** A request that never reached a handler: unreadable, too large, of the wrong type, or for no route. */
 export class BadRequest extends Schema.TaggedError<BadRequest>()(
@@ -91,11 +91,14 @@ const readJson = (request: HttpServerRequest.HttpServerRequest) =>
  * The request with its body read our way: JSON or nothing, of a bounded size, holding only what the database can store. The
  * media type is judged there alone: the platform would read others than `application/json` by itself, past all that.
  */
-export const guarded = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest =>
-  Object.create(request, {
-    json: { get: () => readJson(request) },
+export const guarded = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest => {
+  // A body is a stream, which can be read once; who decodes it and who compares it with another both ask for it.
+  const read = Effect.runSync(Effect.cached(readJson(request)))
+  return Object.create(request, {
+    json: { get: () => read },
     headers: { get: () => Headers.set(request.headers, "content-type", "application/json") }
   })
+}
 
 const unstorable = /%00/
 

@@ -6,21 +6,13 @@ import { Schema } from "effect"
 import { Instant } from "../domain/Instant.ts"
 import { AlreadyDecided, Approval, ApprovalNotFound, Decided, Decision } from "../domain/Approval.ts"
 import { NotRetryable, Rerun, RunExpired } from "../domain/Rerun.ts"
-import {
-  Run,
-  RunFinished,
-  RunId,
-  RunItem,
-  RunNotFound,
-  RunState,
-  RunSummary,
-  StepNotFound,
-  Trigger
-} from "../domain/Run.ts"
+import { Run, RunFinished, RunItem, RunNotFound, RunState, RunSummary, StepNotFound, Trigger } from "../domain/Run.ts"
 import { InvalidField, TaskCanceled } from "../domain/Task.ts"
 import { RunsDecide, RunsRead, TasksRun } from "./Auth.ts"
 import { body } from "./Bounded.ts"
+import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { paging, query } from "./Requests.ts"
+import { RunQueued } from "./TasksApi.ts"
 
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of a run" }))
 const stepId = HttpApiSchema.param("step_id", Schema.String.annotations({ description: "id of a step of the run" }))
@@ -71,22 +63,26 @@ export class RunsApi extends HttpApiGroup.make("runs")
   )
   .add(
     HttpApiEndpoint.post("retry")`/runs/${id}/retry`
+      .setHeaders(IdempotencyKey.headers)
       .setPayload(body(Rerun))
-      .addSuccess(Schema.Struct({ run_id: RunId }), { status: 202 })
+      .addSuccess(RunQueued, { status: 202 })
       .addError(RunNotFound)
       .addError(RunExpired)
       .addError(NotRetryable)
       .addError(TaskCanceled)
       .addError(InvalidField)
+      .addError(IdempotencyKey.Refusals)
       .middleware(TasksRun)
       .annotate(OpenApi.Summary, "Run again what a run did not bring to its end, with the outputs of the steps before")
   )
   .add(
     HttpApiEndpoint.post("decide")`/runs/${id}/steps/${stepId}/decide`
+      .setHeaders(IdempotencyKey.headers)
       .setPayload(body(Decision))
       .addSuccess(Decided)
       .addError(ApprovalNotFound)
       .addError(AlreadyDecided)
+      .addError(IdempotencyKey.Refusals)
       .middleware(RunsDecide)
       .annotate(OpenApi.Summary, "Answer a step that waits for an approval; the first answer holds")
   )

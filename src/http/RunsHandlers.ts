@@ -1,15 +1,18 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import { Effect } from "effect"
+import { Decided } from "../domain/Approval.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { Approvals } from "../layers/Approvals.ts"
 import { Reruns } from "../layers/Reruns.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Api } from "./Api.ts"
 import { CurrentAgent } from "./Auth.ts"
+import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { pageRequest, traceparent } from "./Requests.ts"
+import { RunQueued } from "./TasksApi.ts"
 
 export const RunsHandlers = HttpApiBuilder.group(Api, "runs", (handlers) =>
-  Effect.map(Effect.all([Runs, Reruns, Approvals]), ([runs, reruns, approvals]) =>
+  Effect.map(Effect.all([Runs, Reruns, Approvals, IdempotencyKey.once]), ([runs, reruns, approvals, once]) =>
     handlers
       .handle("list", ({ urlParams: { cursor, limit, ...filter } }) =>
         Effect.gen(function* () {
@@ -28,12 +31,20 @@ export const RunsHandlers = HttpApiBuilder.group(Api, "runs", (handlers) =>
         })
       )
       .handle("retry", ({ path, payload }) =>
-        Effect.gen(function* () {
-          return { run_id: yield* reruns.retry(yield* CurrentAgent, path.id, payload, yield* traceparent) }
-        })
+        once(
+          Effect.gen(function* () {
+            const run_id = yield* reruns.retry(yield* CurrentAgent, path.id, payload, yield* traceparent)
+            return yield* IdempotencyKey.answer(RunQueued, 202, { run_id })
+          })
+        )
       )
       .handle("decide", ({ path, payload }) =>
-        Effect.flatMap(CurrentAgent, (agent) => approvals.decide(agent, path.id, path.step_id, payload))
+        once(
+          Effect.gen(function* () {
+            const decided = yield* approvals.decide(yield* CurrentAgent, path.id, path.step_id, payload)
+            return yield* IdempotencyKey.answer(Decided, 200, decided)
+          })
+        )
       )
       .handle("approvals", ({ urlParams }) =>
         Effect.gen(function* () {

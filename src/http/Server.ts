@@ -1,5 +1,6 @@
 import * as HttpApi from "@effect/platform/HttpApi"
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpApiMiddleware from "@effect/platform/HttpApiMiddleware"
 import * as HttpApiSwagger from "@effect/platform/HttpApiSwagger"
 import * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
@@ -7,15 +8,22 @@ import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { Cause, Clock, Effect, Layer, Option } from "effect"
+import { Forbidden } from "../domain/Agent.ts"
 import { RequestId } from "../layers/Correlation.ts"
 import * as Metrics from "../layers/Metrics.ts"
+import * as Admission from "./Admission.ts"
 import { AgentsHandlers } from "./AgentsHandlers.ts"
 import { Api } from "./Api.ts"
+import { AuditHandlers } from "./AuditHandlers.ts"
 import * as Auth from "./Auth.ts"
+import { AuthHandlers } from "./AuthHandlers.ts"
+import * as ClientAddress from "./ClientAddress.ts"
+import * as Cors from "./Cors.ts"
 import { EventsHandlers } from "./EventsHandlers.ts"
 import { PipelinesHandlers } from "./PipelinesHandlers.ts"
 import { ExtensionsHandlers } from "./ExtensionsHandlers.ts"
 import * as Problem from "./Problem.ts"
+import * as Refusals from "./Refusals.ts"
 import { BadRequest, guarded, maxBody, refusal } from "./Requests.ts"
 import { RunsHandlers } from "./RunsHandlers.ts"
 import { SchedulesHandlers } from "./SchedulesHandlers.ts"
@@ -23,16 +31,19 @@ import { SecretsHandlers } from "./SecretsHandlers.ts"
 import { SystemHandlers } from "./SystemHandlers.ts"
 import { TasksHandlers } from "./TasksHandlers.ts"
 import { WorkHandlers } from "./WorkHandlers.ts"
+import { Visit } from "./Visit.ts"
+import type { Known } from "./Visit.ts"
 
-/** Every route as (method, template, what matches it). */
-const routes: ReadonlyArray<readonly [string, string, RegExp]> = (() => {
-  const found: Array<readonly [string, string, RegExp]> = []
-  for (const path of ["/openapi.json", "/docs"]) found.push(["GET", path, new RegExp(`^${path}/?$`)])
+/** Every route as (method, template, what matches it, whether it asks for credentials). */
+const routes: ReadonlyArray<readonly [string, string, RegExp, boolean]> = (() => {
+  const found: Array<readonly [string, string, RegExp, boolean]> = []
+  for (const path of ["/openapi.json", "/docs"]) found.push(["GET", path, new RegExp(`^${path}/?$`), false])
   HttpApi.reflect(Api, {
     onGroup: () => undefined,
-    onEndpoint: ({ endpoint }) => {
+    onEndpoint: ({ endpoint, middleware }) => {
       const template = endpoint.path.replace(/:(\w+)/g, "{$1}")
-      found.push([endpoint.method, template, new RegExp(`^${endpoint.path.replace(/:\w+/g, "[^/]+")}/?$`)])
+      const matches = new RegExp(`^${endpoint.path.replace(/:\w+/g, "[^/]+")}/?$`)
+      found.push([endpoint.method, template, matches, [...middleware].some(HttpApiMiddleware.isSecurity)])
     }
   })
   return found
@@ -40,10 +51,12 @@ const routes: ReadonlyArray<readonly [string, string, RegExp]> = (() => {
 
 const pathOf = (url: string) => url.split("?")[0] ?? url
 
-/** The template of a request's route, for the metrics; `other` for those that have none. */
-const routeOf = (method: string, path: string): string =>
-  routes.find(([known, , matches]) => known === (method === "HEAD" ? "GET" : method) && matches.test(path))?.[1] ??
-  "other"
+/** A request's route: its template, `other` where there is none, and whether it asks for credentials. */
+const routeOf = (method: string, path: string) => {
+  const wanted = method === "HEAD" ? "GET" : method
+  const [, template, , guardedBy] = routes.find(([known, , matches]) => known === wanted && matches.test(path)) ?? []
+  return { template: template ?? "other", asksWho: guardedBy ?? false }
+}
 
 const notFound = (method: string, path: string): BadRequest => {
   const known = routes.filter(([, , matches]) => matches.test(path)).map(([served]) => served)
@@ -59,6 +72,9 @@ const notFound = (method: string, path: string): BadRequest => {
       })
 }
 
+/** The scope that a refused request lacks, where it is a scope. */
+const scopeOf = (error: unknown): string | null => (error instanceof Forbidden ? error.scope : null)
+
 const securityHeaders = {
   "cache-control": "no-store",
   "x-content-type-options": "nosniff",
@@ -73,38 +89,62 @@ const securityHeaders = {
 const requestIdOf = (given: string | undefined): string =>
   given !== undefined && /^[\w.:-]{1,128}$/.test(given) ? given : crypto.randomUUID()
 
-/** The edge of the API: a request comes in with an id and a guarded body; whatever goes wrong goes out as a problem document. */
-const edge = HttpApiBuilder.middleware((app) =>
+/**
+ * The edge of the API: a request comes in with an id, a client that is within its limits, and a guarded body; whatever goes wrong
+ * goes out as a problem document, and a refused authorization into the trail.
+ */
+const edge = HttpApiBuilder.middleware(
   Effect.gen(function* () {
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const requestId = requestIdOf(request.headers["x-request-id"])
-    const path = pathOf(request.url)
-    const place = { method: request.method, instance: path, requestId }
-    const started = yield* Clock.currentTimeMillis
-    yield* HttpApp.appendPreResponseHandler((_, response) =>
+    const addressOf = yield* ClientAddress.make
+    const admit = yield* Admission.make
+    const recordRefusal = yield* Refusals.recording
+    const cors = yield* Cors.make
+    return (app) =>
       Effect.gen(function* () {
-        const labels = { method: request.method, route: routeOf(request.method, path), status: String(response.status) }
-        Metrics.httpRequests.add(1, labels)
-        Metrics.httpDuration.add(((yield* Clock.currentTimeMillis) - started) / 1000, labels)
-        return HttpServerResponse.setHeaders(response, { ...securityHeaders, "x-request-id": requestId })
+        const request = yield* HttpServerRequest.HttpServerRequest
+        const requestId = requestIdOf(request.headers["x-request-id"])
+        const path = pathOf(request.url)
+        const route = routeOf(request.method, path)
+        const place = { method: request.method, instance: path, requestId }
+        const visit: Known = { address: addressOf(request), caller: null }
+        const started = yield* Clock.currentTimeMillis
+        yield* HttpApp.appendPreResponseHandler((_, response) =>
+          Effect.gen(function* () {
+            const labels = { method: request.method, route: route.template, status: String(response.status) }
+            Metrics.httpRequests.add(1, labels)
+            Metrics.httpDuration.add(((yield* Clock.currentTimeMillis) - started) / 1000, labels)
+            return HttpServerResponse.setHeaders(response, {
+              ...securityHeaders,
+              ...cors.headers(request),
+              "x-request-id": requestId
+            })
+          })
+        )
+        const preflight = cors.preflight(request)
+        if (preflight !== undefined) return preflight
+        const refused = refusal(request)
+        return yield* admit(visit.address, path, route.asksWho && refused === undefined).pipe(
+          Effect.zipRight(refused === undefined ? app : Effect.fail(refused)),
+          Effect.provideService(Visit, visit),
+          Effect.provideService(HttpServerRequest.HttpServerRequest, guarded(request)),
+          HttpIncomingMessage.withMaxBodySize(Option.some(maxBody)),
+          Effect.catchAllCause((cause) => {
+            if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
+            const error = Cause.squash(cause)
+            const missing =
+              typeof error === "object" && error !== null && "_tag" in error && error._tag === "RouteNotFound"
+            const answer = Problem.toResponse(missing ? notFound(request.method, path) : error, place)
+            if (answer === undefined) {
+              return Effect.as(Effect.logError("A request failed unexpectedly.", cause), Problem.internal(place))
+            }
+            if (answer.status !== 403) return Effect.succeed(answer)
+            const refusedFor = { method: request.method, route: route.template, path }
+            return Effect.as(recordRefusal(visit, refusedFor, scopeOf(error)), answer)
+          }),
+          Effect.provideService(RequestId, requestId),
+          Effect.annotateLogs({ request_id: requestId })
+        )
       })
-    )
-    const refused = refusal(request)
-    return yield* (refused === undefined ? app : Effect.fail(refused)).pipe(
-      Effect.provideService(HttpServerRequest.HttpServerRequest, guarded(request)),
-      Effect.provideService(RequestId, requestId),
-      HttpIncomingMessage.withMaxBodySize(Option.some(maxBody)),
-      Effect.catchAllCause((cause) => {
-        if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
-        const error = Cause.squash(cause)
-        const missing = typeof error === "object" && error !== null && "_tag" in error && error._tag === "RouteNotFound"
-        const answer = Problem.toResponse(missing ? notFound(request.method, path) : error, place)
-        return answer === undefined
-          ? Effect.as(Effect.logError("A request failed unexpectedly.", cause), Problem.internal(place))
-          : Effect.succeed(answer)
-      }),
-      Effect.annotateLogs({ request_id: requestId })
-    )
   })
 )
 
@@ -118,6 +158,8 @@ const groups = [
   ExtensionsHandlers,
   SecretsHandlers,
   WorkHandlers,
+  AuthHandlers,
+  AuditHandlers,
   SystemHandlers
 ] as const
 

@@ -30,6 +30,7 @@ import {
 import { InvalidSchedule } from "../domain/Timeline.ts"
 import { TasksRead, TasksRun, TasksWrite } from "./Auth.ts"
 import { body } from "./Bounded.ts"
+import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { BadRequest, paging, query } from "./Requests.ts"
 
 const TaskJson = Task.json.annotations({ identifier: "Task" })
@@ -61,6 +62,13 @@ const RunNow = Schema.Struct({ params: Schema.optionalWith(JsonObject, { exact: 
   parseOptions: { onExcessProperty: "error", errors: "all" }
 })
 
+/** The answer to a run that was asked for. */
+export const RunQueued = Schema.Struct({ run_id: Schema.String })
+
+/** The answer to a backfill, and to a dry run of one. */
+export const BackfillStarted = Schema.Struct({ backfill_id: Schema.String, occurrences: Schema.Int })
+export const BackfillForetold = Schema.Struct({ occurrences: Schema.Array(Instant) })
+
 /** What a change may fail with. */
 const Refusals = Schema.Union(
   InvalidSchedule,
@@ -77,12 +85,14 @@ const Refusals = Schema.Union(
 export class TasksApi extends HttpApiGroup.make("tasks")
   .add(
     HttpApiEndpoint.post("create", "/tasks")
+      .setHeaders(IdempotencyKey.headers)
       .setPayload(body(TaskCreate))
       .addSuccess(TaskJson, { status: 201 })
       .addError(InvalidSchedule)
       .addError(InvalidPipeline)
       .addError(DuplicateTask)
       .addError(TooManyTasks)
+      .addError(IdempotencyKey.Refusals)
       .middleware(TasksWrite)
       .annotate(OpenApi.Summary, "Create a task; it fires from then on")
   )
@@ -148,12 +158,14 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("backfill")`/tasks/${id}/backfill`
+      .setHeaders(IdempotencyKey.headers)
       .setPayload(body(BackfillCreate))
-      .addSuccess(Schema.Struct({ backfill_id: Schema.String, occurrences: Schema.Int }), { status: 202 })
-      .addSuccess(Schema.Struct({ occurrences: Schema.Array(Instant) }))
+      .addSuccess(BackfillStarted, { status: 202 })
+      .addSuccess(BackfillForetold)
       .addError(TaskNotFound)
       .addError(TaskCanceled)
       .addError(InvalidField)
+      .addError(IdempotencyKey.Refusals)
       .middleware(TasksRun)
       .annotate(OpenApi.Summary, "Run what a window of the schedule missed; the cursor stays where it is")
   )
@@ -175,11 +187,13 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.post("runNow")`/tasks/${id}/run_now`
+      .setHeaders(IdempotencyKey.headers)
       .setPayload(body(RunNow))
-      .addSuccess(Schema.Struct({ run_id: Schema.String }), { status: 202 })
+      .addSuccess(RunQueued, { status: 202 })
       .addError(TaskNotFound)
       .addError(TaskCanceled)
       .addError(DuplicateRun)
+      .addError(IdempotencyKey.Refusals)
       .middleware(TasksRun)
       .annotate(OpenApi.Summary, "Run a task now, whatever its schedule says")
   )

@@ -8,7 +8,9 @@ import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
 import { Api } from "./Api.ts"
 import { CurrentAgent } from "./Auth.ts"
+import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { ifMatch, pageRequest, traceparent } from "./Requests.ts"
+import { BackfillForetold, BackfillStarted, RunQueued } from "./TasksApi.ts"
 
 const encode = Schema.encode(Task.json)
 
@@ -27,12 +29,15 @@ export const TasksHandlers = HttpApiBuilder.group(Api, "tasks", (handlers) =>
     const states = yield* TaskStates
     const occurrences = yield* Occurrences
     const backfills = yield* Backfills
+    const once = yield* IdempotencyKey.once
     return handlers
       .handle("create", ({ payload }) =>
-        Effect.gen(function* () {
-          const task = yield* tasks.create(yield* CurrentAgent, payload)
-          return yield* answer(task, 201, { location: `/tasks/${task.id}` })
-        })
+        once(
+          Effect.gen(function* () {
+            const task = yield* tasks.create(yield* CurrentAgent, payload)
+            return yield* answer(task, 201, { location: `/tasks/${task.id}` })
+          })
+        )
       )
       .handle("list", ({ urlParams: { cursor, limit, ...filter } }) =>
         Effect.gen(function* () {
@@ -75,12 +80,16 @@ export const TasksHandlers = HttpApiBuilder.group(Api, "tasks", (handlers) =>
         })
       )
       .handle("backfill", ({ path, payload }) =>
-        Effect.gen(function* () {
-          const made = yield* backfills.create(yield* CurrentAgent, path.id, payload)
-          return made.backfill_id === null
-            ? { occurrences: made.occurrences.map((at) => DateTime.unsafeMake(at)) }
-            : { backfill_id: made.backfill_id, occurrences: made.occurrences.length }
-        })
+        once(
+          Effect.gen(function* () {
+            const { backfill_id, occurrences: all } = yield* backfills.create(yield* CurrentAgent, path.id, payload)
+            return backfill_id === null
+              ? yield* IdempotencyKey.answer(BackfillForetold, 200, {
+                  occurrences: all.map((at) => DateTime.unsafeMake(at))
+                })
+              : yield* IdempotencyKey.answer(BackfillStarted, 202, { backfill_id, occurrences: all.length })
+          })
+        )
       )
       .handle("cancelBackfill", ({ path }) => Effect.flatMap(CurrentAgent, (agent) => backfills.cancel(agent, path.id)))
       .handle("remove", ({ path }) =>
@@ -89,10 +98,13 @@ export const TasksHandlers = HttpApiBuilder.group(Api, "tasks", (handlers) =>
         })
       )
       .handle("runNow", ({ path, payload }) =>
-        Effect.gen(function* () {
-          const run_id = yield* states.runNow(yield* CurrentAgent, path.id, payload.params ?? null, yield* traceparent)
-          return { run_id }
-        })
+        once(
+          Effect.gen(function* () {
+            const agent = yield* CurrentAgent
+            const run_id = yield* states.runNow(agent, path.id, payload.params ?? null, yield* traceparent)
+            return yield* IdempotencyKey.answer(RunQueued, 202, { run_id })
+          })
+        )
       )
       .handle("snooze", ({ path, payload }) =>
         Effect.gen(function* () {

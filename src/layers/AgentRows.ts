@@ -55,7 +55,7 @@ export const make = (sql: SqlClient.SqlClient, pepper: Uint8Array) => {
     /** Whose key it is, and the hash to compare; undefined for a revoked key and a removed agent too. */
     credentials: (keyId: string) =>
       sql`
-        SELECT k.hash, k.expires_at, a.id, a.name, a.namespace, a.scopes, a.disabled
+        SELECT k.hash, k.expires_at, a.id, a.name, a.namespace, a.scopes, a.disabled, a.rate_per_minute
         FROM api_key k JOIN agent a ON a.id = k.agent_id
         WHERE k.id = ${keyId} AND k.revoked_at IS NULL AND a.deleted_at IS NULL`.pipe(
         Effect.flatMap(decodeCredentials),
@@ -76,7 +76,8 @@ const decodeCredentials = Schema.decodeUnknown(
       name: Schema.String,
       namespace: Schema.String,
       scopes: Schema.Array(Schema.String),
-      disabled: Schema.Boolean
+      disabled: Schema.Boolean,
+      rate_per_minute: Schema.NullOr(Schema.Int)
     })
   )
 )

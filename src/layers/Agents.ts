@@ -3,7 +3,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
 import { Cache, Clock, Context, DateTime, Duration, Effect, Exit, Layer, Schema } from "effect"
 import * as AgentModel from "../domain/Agent.ts"
-import type { Actor, AgentCreate, AgentPatch, KeyCreate, KeyIssued } from "../domain/Agent.ts"
+import type { Actor, AgentCreate, AgentPatch, Caller, KeyCreate, KeyIssued } from "../domain/Agent.ts"
 import * as ApiKey from "../domain/ApiKey.ts"
 import { Instant } from "../domain/Instant.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
@@ -31,7 +31,7 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
   Agents,
   {
     /** Whose API key it is. Fails alike for a malformed, unknown, expired or revoked key and a disabled agent. */
-    readonly authenticate: (key: string) => Effect.Effect<Actor, AgentModel.Unauthorized | StoreUnavailable>
+    readonly authenticate: (key: string) => Effect.Effect<Caller, AgentModel.Unauthorized | StoreUnavailable>
     /** Makes an agent in the actor's namespace; an admin of `main` may name another one. */
     readonly create: (
       actor: Actor,
@@ -125,10 +125,11 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
           const known = peppers.some((pepper) => timingSafeEqual(keyHash(pepper, text), found?.hash ?? randomBytes(32)))
           if (found === undefined || !known) return yield* refused("unknown")
           if (found.disabled) return yield* refused("disabled")
-          if (found.expires_at !== null && DateTime.toEpochMillis(found.expires_at) <= now)
-            return yield* refused("expired")
+          const expires_at = found.expires_at === null ? null : DateTime.toEpochMillis(found.expires_at)
+          if (expires_at !== null && expires_at <= now) return yield* refused("expired")
           yield* touch(key.id, now)
-          return { id: found.id, name: found.name, namespace: found.namespace, scopes: found.scopes }
+          const { id, name, namespace, rate_per_minute, scopes } = found
+          return { id, name, namespace, scopes, rate_per_minute, expires_at }
         }, storeErrors),
 
         create: Effect.fn("Agents.create")(function* (actor, input) {

@@ -15,6 +15,9 @@ const retentionLock = 7_239_104_552
 /** Rows that one statement deletes, so that none runs into its time limit. */
 const atOnce = 10_000
 
+/** An answer to a repeated request is given again for this time. */
+const answersFor = Duration.hours(24)
+
 const isoDay = (millis: number) => new Date(millis).toISOString().slice(0, 10)
 
 /** The daily partitions of the history, and what outlived its retention. */
@@ -86,6 +89,12 @@ export class History extends Context.Tag("ordinaut/History")<
           yield* inBatches(sql`
             DELETE FROM occurrence WHERE ctid = ANY (ARRAY(SELECT ctid FROM occurrence o WHERE NOT EXISTS (SELECT FROM due_work d WHERE d.id = o.run_id) AND created_at < ${longest} LIMIT ${atOnce}))
             RETURNING key`)
+          yield* inBatches(sql`
+            DELETE FROM idempotency_key WHERE (agent_id, key) IN (
+              SELECT agent_id, key FROM idempotency_key WHERE created_at < ${new Date(at - Duration.toMillis(answersFor))} LIMIT ${atOnce})
+            RETURNING key`)
+          yield* sql`DELETE FROM revoked_token WHERE expires_at < ${new Date(at)}`
+          yield* sql`DELETE FROM signing_key WHERE retired_at < ${before(at, 1)}`
         }).pipe(storeErrors)
       })
     })

@@ -1,7 +1,7 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, ConfigError, Effect, Layer } from "effect"
 import { Draining } from "./Draining.ts"
-import { settings } from "./Settings.ts"
+import { settings } from "./EdgeSettings.ts"
 import * as Telemetry from "./Telemetry.ts"
 import { version } from "./Version.ts"
 

@@ -142,7 +142,17 @@ export const httpDuration = histogram(
 export const authFailures = counter(
   "ordinaut_auth_failures_total",
   ["reason"],
-  "Refused credentials: absent, malformed, unknown, expired, disabled."
+  "Refused credentials: absent, malformed, unknown, expired, disabled, revoked."
+)
+export const rateLimited = counter(
+  "ordinaut_rate_limited_total",
+  ["scope"],
+  "Requests over a limit: of their agent, of their address, or of failed authentications."
+)
+export const auditChainOk = gauge(
+  "ordinaut_audit_chain_ok",
+  [],
+  "1 while the audit trail holds as far as it was verified, 0 from the first broken link on."
 )
 export const ingress = counter(
   "ordinaut_ingress_events_total",

@@ -14,12 +14,20 @@ const table: Array<Setting> = []
 /** Every setting, in the order of this file. */
 export const settings: ReadonlyArray<Setting> = table
 
-const setting = <A>(row: Setting, config: Config.Config<A>): Config.Config<A> => {
+/** Lists a variable under its `Config`. */
+export const setting = <A>(row: Setting, config: Config.Config<A>): Config.Config<A> => {
   table.push(row)
   return config
 }
 
-const integer = (name: string, fallback: number, from: number, to: number, meaning: string): Config.Config<number> =>
+/** A whole number within bounds, which its meaning tells. */
+export const integer = (
+  name: string,
+  fallback: number,
+  from: number,
+  to: number,
+  meaning: string
+): Config.Config<number> =>
   setting(
     { name, default: String(fallback), meaning: `${meaning} (${from} to ${to})` },
     Config.string(name).pipe(Config.mapOrFail(wholeNumber(name, from, to)), Config.withDefault(fallback))
@@ -232,6 +240,9 @@ export const runRetentionDays = integer("RUN_RETENTION_DAYS", 30, 1, 3650, "days
 /** Events are kept that long. */
 export const eventRetentionDays = integer("EVENT_RETENTION_DAYS", 30, 1, 3650, "days that events are kept")
 
+/** Entries of the audit trail are kept that long. */
+export const auditRetentionDays = integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500, "days that the audit trail is kept")
+
 /** Least severe level that is logged. */
 export const logLevel = choice(
   "LOG_LEVEL",
@@ -263,4 +274,4 @@ export const invalid = (name: string, message: string): ConfigError.ConfigError 
   ConfigError.InvalidData([name], message)
 
 /** The same within a `Config` of the variable, which adds its name. */
-const refused = (message: string): ConfigError.ConfigError => ConfigError.InvalidData([], message)
+export const refused = (message: string): ConfigError.ConfigError => ConfigError.InvalidData([], message)

@@ -28,9 +28,34 @@ const gap = Duration.millis(20)
 /** The connection that listens was lost. */
 class ListenerLost extends Schema.TaggedError<ListenerLost>()("ListenerLost", { cause: Schema.Defect }) {}
 
+/** Where the signals wait that are held back; null where they are sent at once. */
+class Held extends Context.Reference<Held>()("ordinaut/Wakeups/Held", {
+  defaultValue: (): Set<Channel> | null => null
+}) {}
+
+const holding = (send: (channel: Channel) => Effect.Effect<void>): Pick<Contract, "signal" | "afterwards"> => {
+  const signal = (channel: Channel) =>
+    Effect.flatMap(Held, (held) => (held === null ? send(channel) : Effect.sync(() => void held.add(channel))))
+  return {
+    signal,
+    afterwards: (effect) =>
+      Effect.suspend(() => {
+        const held = new Set<Channel>()
+        return Effect.tap(Effect.provideService(effect, Held, held), () =>
+          Effect.forEach(held, signal, { discard: true })
+        )
+      })
+  }
+}
+
 interface Contract {
   /** Wakes the channel's loops in all processes. To be called after the commit. */
   readonly signal: (channel: Channel) => Effect.Effect<void>
+  /**
+   * Holds back the signals of an effect until it has succeeded: for who puts a transaction around the transactions of others.
+   * Those of an effect that failed are never sent.
+   */
+  readonly afterwards: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** Wakes the channel's loop in this process alone. */
   readonly signalHere: (channel: Channel) => Effect.Effect<void>
   /** Returns at the next signal, or after `atMost`. A signal since the last call counts. */
@@ -68,8 +93,8 @@ export class Wakeups extends Context.Tag("ordinaut/Wakeups")<Wakeups, Contract>(
       )
       return Wakeups.of({
         wait: here.wait,
-        signalHere: here.signal,
-        signal: (channel) => Effect.zipRight(here.signal(channel), outgoing[channel].offer(true))
+        signalHere: here.signalHere,
+        ...holding((channel) => Effect.zipRight(here.signalHere(channel), outgoing[channel].offer(true)))
       })
     })
   )
@@ -77,10 +102,10 @@ export class Wakeups extends Context.Tag("ordinaut/Wakeups")<Wakeups, Contract>(
 
 const local: Effect.Effect<Contract> = Effect.gen(function* () {
   const queues = yield* forEach(() => Queue.sliding<boolean>(1))
-  const signal = (channel: Channel) => Effect.asVoid(queues[channel].offer(true))
+  const signalHere = (channel: Channel) => Effect.asVoid(queues[channel].offer(true))
   return {
-    signal,
-    signalHere: signal,
+    ...holding(signalHere),
+    signalHere,
     wait: (channel, atMost) => queues[channel].take.pipe(Effect.timeoutOption(atMost), Effect.asVoid)
   }
 })

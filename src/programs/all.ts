@@ -5,6 +5,9 @@ import * as Welcome from "../http/Welcome.ts"
 import { Agents } from "../layers/Agents.ts"
 import { Approvals } from "../layers/Approvals.ts"
 import { Audit } from "../layers/Audit.ts"
+import { AuditKeeper } from "../layers/AuditKeeper.ts"
+import { AuditTrail } from "../layers/AuditTrail.ts"
+import { AuthFailures } from "../layers/AuthFailures.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
@@ -16,6 +19,7 @@ import { Extensions } from "../layers/Extensions.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
 import { History } from "../layers/History.ts"
+import { Idempotency } from "../layers/Idempotency.ts"
 import * as Ingress from "../layers/Ingress.ts"
 import { JsonSchemas } from "../layers/JsonSchemas.ts"
 import * as Launch from "../layers/Launch.ts"
@@ -27,15 +31,18 @@ import { Pipeline } from "../layers/Pipeline.ts"
 import { Plans } from "../layers/Plans.ts"
 import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
+import { RateLimits } from "../layers/RateLimits.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Reruns } from "../layers/Reruns.ts"
 import * as Resealing from "../layers/Resealing.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
 import { Secrets } from "../layers/Secrets.ts"
+import { SigningKeys } from "../layers/SigningKeys.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
 import { ChildRuns } from "../layers/ChildRuns.ts"
+import { Tokens } from "../layers/Tokens.ts"
 import * as Toolbox from "../layers/Toolbox.ts"
 import { ToolBinding } from "../layers/ToolBinding.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
@@ -50,7 +57,10 @@ const Main = Layer.mergeAll(
   EventStream.loop,
   Queue.loop,
   Ingress.loop,
-  McpListings.loop
+  McpListings.loop,
+  RateLimits.loop,
+  AuthFailures.loop,
+  AuditKeeper.loop
 ).pipe(
   Layer.provide(Server.layer),
   Layer.provide(Listen.api("127.0.0.1")),
@@ -65,13 +75,23 @@ const Main = Layer.mergeAll(
     Occurrences.layer,
     Health.layer,
     Queue.layer,
+    Idempotency.layer,
+    Tokens.layer,
     Resealing.layer
   ]),
-  Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer, ToolBinding.layer]),
+  Layer.provide([
+    Scheduler.layer,
+    Backfills.layer,
+    Worker.layer,
+    EventStream.layer,
+    ToolBinding.layer,
+    AuditKeeper.layer
+  ]),
   Layer.provide(DueTasks.layer),
   Layer.provide(Pipeline.layer),
   Layer.provide(Toolbox.layer),
-  Layer.provide([Plans.layer, ChildRuns.layer, Agents.layer, Heartbeats.layer, History.layer]),
+  Layer.provide([Plans.layer, ChildRuns.layer, Heartbeats.layer, History.layer]),
+  Layer.provide([Agents.layer, AuditTrail.layer, AuthFailures.layer, RateLimits.layer, SigningKeys.layer]),
   Layer.provide(Lease.layer),
   Layer.provide([Extensions.layer, Secrets.layer]),
   Layer.provide(JsonSchemas.layer),

@@ -72,6 +72,9 @@ export const makeFleet = (record: Record, leaseSeconds: number): Effect.Effect<F
       REDIS_URL: redis.url,
       ORDINAUT_ADMIN_KEY: key,
       ORDINAUT_SECRET: randomBytes(32).toString("base64"),
+      // The load is one agent's, from one address.
+      RATE_AGENT: "1000000",
+      RATE_ADDRESS: "1000000",
       HOST: "127.0.0.1",
       WORKER_CONCURRENCY: "20",
       LEASE_SECONDS: `${leaseSeconds}`,

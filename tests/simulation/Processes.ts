@@ -71,6 +71,7 @@ const wakeups = ({ chance, wakeups: all }: Fleet, machine: Machine): typeof Wake
     })
   const own = Wakeups.of({
     signalHere,
+    afterwards: (effect) => effect,
     signal: (channel) =>
       Effect.suspend(() =>
         Effect.forEach(

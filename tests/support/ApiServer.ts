@@ -79,11 +79,18 @@ const served = Layer.effect(
   })
 )
 
+/** A test's clock stands still, so that all its requests fall within one minute. */
+const unlimited = [
+  ["RATE_AGENT", "1000000"],
+  ["RATE_ADDRESS", "1000000"],
+  ["RATE_AUTH_FAILURES", "1000000"]
+] as const
+
 /** Serves the real API on a free loopback port, over every service on a fresh database and the tests' clock. `more` are settings. */
 export const apiServer = (more: ReadonlyArray<readonly [string, string]> = []) =>
   Layer.mergeAll(served, Server.layer).pipe(
     Layer.provideMerge(Listen.api("127.0.0.1")),
-    Layer.provideMerge(services([["PORT", "0"], ...more])),
+    Layer.provideMerge(services([["PORT", "0"], ...unlimited, ...more])),
     Layer.orDie
   )
 

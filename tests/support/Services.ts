@@ -2,6 +2,9 @@ import { ConfigProvider, Effect, Layer, TestClock } from "effect"
 import { Agents } from "../../src/layers/Agents.ts"
 import { Approvals } from "../../src/layers/Approvals.ts"
 import { Audit } from "../../src/layers/Audit.ts"
+import { AuditKeeper } from "../../src/layers/AuditKeeper.ts"
+import { AuditTrail } from "../../src/layers/AuditTrail.ts"
+import { AuthFailures } from "../../src/layers/AuthFailures.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
 import { ChildRuns } from "../../src/layers/ChildRuns.ts"
 import { Draining } from "../../src/layers/Draining.ts"
@@ -13,19 +16,23 @@ import { Health } from "../../src/layers/Health.ts"
 import { Heartbeats } from "../../src/layers/Heartbeats.ts"
 import { History } from "../../src/layers/History.ts"
 import { JsonSchemas } from "../../src/layers/JsonSchemas.ts"
+import { Idempotency } from "../../src/layers/Idempotency.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { MasterKey } from "../../src/layers/MasterKey.ts"
 import { Occurrences } from "../../src/layers/Occurrences.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
 import { Plans } from "../../src/layers/Plans.ts"
 import { Queue } from "../../src/layers/Queue.ts"
+import { RateLimits } from "../../src/layers/RateLimits.ts"
 import { Redis } from "../../src/layers/Redis.ts"
 import { Reruns } from "../../src/layers/Reruns.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Secrets } from "../../src/layers/Secrets.ts"
+import { SigningKeys } from "../../src/layers/SigningKeys.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
+import { Tokens } from "../../src/layers/Tokens.ts"
 import * as Toolbox from "../../src/layers/Toolbox.ts"
 import { ToolBinding } from "../../src/layers/ToolBinding.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
@@ -66,10 +73,25 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Approvals.layer,
     WorkItems.layer,
     Events.layer,
-    Health.layer
+    Health.layer,
+    Idempotency.layer,
+    Tokens.layer,
+    RateLimits.layer,
+    AuthFailures.layer,
+    AuditKeeper.layer
   ).pipe(
     Layer.provideMerge(Runs.layer),
-    Layer.provideMerge(Layer.mergeAll(Pipeline.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)),
+    Layer.provideMerge(
+      Layer.mergeAll(
+        Pipeline.layer,
+        AuditTrail.layer,
+        Agents.layer,
+        SigningKeys.layer,
+        Queue.layer,
+        EventStream.layer,
+        History.layer
+      )
+    ),
     Layer.provideMerge(DueTasks.layer),
     Layer.provideMerge(Layer.merge(Toolbox.layer, ToolBinding.layer)),
     Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, Heartbeats.layer)),

@@ -64,7 +64,7 @@ export interface Served extends Program {
   readonly url: string
 }
 
-export type Name = "all" | "api" | "scheduler" | "worker" | "migrate"
+export type Name = "all" | "api" | "scheduler" | "worker" | "migrate" | "audit-verify"
 
 /** A test run that is killed takes its programs along: they end themselves once they have another parent. */
 const leash = `data:text/javascript,${encodeURIComponent(

@@ -1,5 +1,5 @@
-import { pointer } from "../domain/Json.ts"
-import type { Problem } from "../domain/Json.ts"
+import { pointer } from "./Json.ts"
+import type { Problem } from "./Json.ts"
 
 /** Most keys of all objects in a body. */
 const mostKeys = 10_000
