@@ -236,6 +236,7 @@ const bindingsOf = ({ definition, pipeline, zone }: Plan, work: DueWork, input: 
   steps: state.steps,
   errors: state.errors,
   event: input.event,
+  events: input.events ?? null,
   run: {
     id: work.id,
     attempt: work.attempt,

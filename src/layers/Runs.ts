@@ -3,6 +3,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
 import { Context, DateTime, Effect, Layer, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
+import { occurrenceKey } from "../domain/DueWork.ts"
 import { isId } from "../domain/Id.ts"
 import { JsonValue } from "../domain/Json.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
@@ -84,12 +85,21 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
           SELECT item AS attempt, worker_id, started_at, finished_at, error FROM live_step
           WHERE run_id = ${id} AND kind = 'attempt' ORDER BY item`.pipe(Effect.flatMap(decodeAttempts))
 
+      const eventIds = Effect.fnUntraced(function* ({ event_id, task_id }: typeof Row.Type) {
+        if (event_id === null) return []
+        const [given] = yield* sql<{ ids: ReadonlyArray<string> }>`
+          SELECT jsonb_path_query_array(input -> 'events', '$[*].id') AS ids FROM occurrence
+          WHERE task_id = ${task_id} AND key = ${occurrenceKey.event(event_id)} AND input ? 'events'`
+        return given?.ids ?? [event_id]
+      })
+
       const one = Effect.fnUntraced(function* (actor: Actor, id: string) {
         const [row] = isId(id) ? yield* both(sql`id = ${id} AND ${visible(actor)}`, 1) : []
         if (row === undefined) return yield* new RunNotFound({ run_id: id })
         const recorded = yield* steps(id)
         const attempts = row.attempts ?? [...(yield* pastAttempts(id)), ...underWay(row)]
-        return { ...row, attempts, output: outputOf(row, recorded), steps: stepsOf(row, recorded) }
+        const event_ids = yield* eventIds(row)
+        return { ...row, event_ids, attempts, output: outputOf(row, recorded), steps: stepsOf(row, recorded) }
       })
 
       return Runs.of({

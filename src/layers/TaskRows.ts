@@ -16,7 +16,8 @@ export const ScheduledTask = Schema.Struct({
   dtstart_given: Schema.Boolean,
   snoozed_run_id: Schema.NullOr(Schema.String),
   quarantined_at: Schema.NullOr(Model.DateTimeFromDate),
-  quarantine_reason: Schema.NullOr(Schema.String)
+  quarantine_reason: Schema.NullOr(Schema.String),
+  last_value: Schema.NullOr(Schema.Boolean)
 })
 export type ScheduledTask = typeof ScheduledTask.Type
 

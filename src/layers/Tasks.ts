@@ -1,9 +1,10 @@
 import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
-import { Context, DateTime, Effect, Layer, Schema, Struct } from "effect"
+import { Context, DateTime, Effect, Either, Layer, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import * as Cursor from "../domain/Cursor.ts"
+import { isId } from "../domain/Id.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
 import { check } from "../domain/PipelineChecks.ts"
@@ -12,10 +13,14 @@ import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { DuplicateTask, Revision, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
 import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
+import * as TriggerSpec from "../domain/TriggerSpec.ts"
 import { Audit } from "./Audit.ts"
+import * as Conditions from "./Conditions.ts"
 import { constraintOf, storeErrors } from "./Db.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
+import * as Listeners from "./Listeners.ts"
+import { tellTask } from "./Outbox.ts"
 import { kept, scheduleOf, upToNow } from "./Rescheduling.ts"
 import * as Settings from "./Settings.ts"
 import { narrow } from "./TaskFilter.ts"
@@ -68,17 +73,24 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
       const minIntervalSeconds = yield* Settings.minIntervalSeconds
       const unknownTools = yield* Settings.unknownTools
       const rows = TaskRows.make(sql)
+      const conditions = Conditions.make(sql)
+      const listeners = Listeners.make(sql, lease)
 
-      const checkPipeline = Effect.fnUntraced(function* (payload: TaskCreate["payload"]) {
-        const pipeline = yield* check(payload, "/payload")
+      const checkPipeline = Effect.fnUntraced(function* ({ payload, schedule_kind }: TaskDefinition) {
+        const wrong = TriggerSpec.problemsOf(payload.trigger, schedule_kind, "/payload/trigger")
+        const pipeline = yield* Either.mapLeft(
+          check(payload, "/payload"),
+          ({ errors }) => new InvalidPipeline({ errors: [...errors, ...wrong] })
+        )
         const unknown = unknownTools === "fail" ? pipeline.steps.filter(({ namespace }) => namespace !== "core") : []
-        if (unknown.length === 0) return
-        return yield* new InvalidPipeline({
-          errors: unknown.map(({ index, uses }) => ({
+        const errors = [
+          ...wrong,
+          ...unknown.map(({ index, uses }) => ({
             path: `/payload/pipeline/${index}/uses`,
             message: `no extension brings ${uses}, and unknown tools are not simulated here`
           }))
-        })
+        ]
+        if (errors.length > 0) return yield* new InvalidPipeline({ errors })
       })
 
       const cursorOf = (
@@ -143,22 +155,35 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
 
       const decideUpToNow = upToNow(sql, lease)
 
+      /** What was said on the topics of the condition that a patched task has, locked before the task is. */
+      const patched = (id: string, patch: TaskPatch) =>
+        Effect.gen(function* () {
+          const [task] = isId(id)
+            ? yield* sql<Pick<Task, "namespace" | "schedule_kind" | "schedule_expr">>`
+                SELECT namespace, schedule_kind, schedule_expr FROM task WHERE id = ${id}`
+            : []
+          if (task === undefined) return new Map()
+          return yield* conditions.held(task.namespace, Conditions.topicsOf({ ...task, ...patch }))
+        })
+
       return Tasks.of({
         create: Effect.fn("Tasks.create")(function* (actor, input) {
           const definition: TaskDefinition = {
             ...input,
             timezone: input.timezone ?? defaultTimezone
           }
-          yield* checkPipeline(definition.payload)
+          yield* checkPipeline(definition)
           const id = yield* Ids.next
           const now = yield* DateTime.now
           const millis = DateTime.toEpochMillis(now)
           const cursor = yield* cursorOf(id, definition, millis, millis)
           const at = DateTime.toDateUtc(now)
           const task = yield* Effect.gen(function* () {
+            const said = yield* conditions.held(actor.namespace, Conditions.topicsOf(definition))
             yield* unlessTaken(actor.id, definition.dedupe_key, id)
             yield* sql`INSERT INTO task ${sql.insert({
               ...rows.columns(definition, cursor),
+              last_value: Conditions.baseOf({ ...definition, id: TaskId.make(id) }, said, millis),
               id,
               created_by: actor.id,
               namespace: actor.namespace,
@@ -170,11 +195,12 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
             yield* limited(actor.id)
             yield* rows.revise(id, 1, definition, actor.id, at)
             yield* rows.limits(actor.namespace, [definition.concurrency_key])
+            yield* tellTask(sql, "created", id, at)
             const made = yield* rows.one(actor, id).pipe(Effect.orDie)
             yield* trail(actor, "task.created", id, null, encodeTask(made))
             return made
           }).pipe(sql.withTransaction, againIfTaken)
-          yield* wakeups.signal("schedule")
+          yield* Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("outbox"))
           return task
         }, storeErrors),
 
@@ -197,6 +223,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
 
         patch: Effect.fn("Tasks.patch")(function* (actor, id, patch, version) {
           const task = yield* Effect.gen(function* () {
+            const said = yield* patched(id, patch)
             const locked = yield* rows.locked(actor, id)
             if (locked.status === "canceled") return yield* new TaskCanceled({ task_id: locked.id })
             if (version !== null && version !== locked.version) {
@@ -208,11 +235,14 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               dtstart: locked.dtstart_given ? locked.dtstart : null,
               ...patch
             }
-            if (patch.payload !== undefined) yield* checkPipeline(definition.payload)
+            if (patch.payload !== undefined || patch.schedule_kind !== undefined) yield* checkPipeline(definition)
             const now = yield* DateTime.now
             const millis = DateTime.toEpochMillis(now)
             const rescheduled =
               scheduleOf(before, locked.dtstart_given) !== scheduleOf(definition, definition.dtstart !== null)
+            // What the old trigger collected is run by the old version.
+            if (rescheduled || !same(before.payload.trigger, definition.payload.trigger))
+              yield* listeners.endWindows(locked, DateTime.toDateUtc(now), locked.status === "active" ? null : "edited")
             // First, since it moves the cursor, which must not go back.
             const decided = rescheduled ? yield* decideUpToNow(locked) : locked
             const cursor = rescheduled
@@ -224,6 +254,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
                   DateTime.toEpochMillis(decided.decided_through)
                 )
               : kept(locked)
+            const rebased = rescheduled || before.title !== definition.title || !same(before.labels, definition.labels)
             const exhausted = definition.max_runs !== null && locked.fired_count >= definition.max_runs
             const reopened = rescheduled && locked.status === "completed" && !exhausted
             if (reopened || locked.status !== "completed")
@@ -233,22 +264,27 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               version: locked.version + 1,
               status: reopened ? "active" : exhausted && locked.status === "active" ? "completed" : locked.status,
               updated_at: DateTime.toDateUtc(now),
+              ...(rebased ? { last_value: Conditions.baseOf({ ...definition, id: locked.id }, said, millis) } : {}),
               ...(rescheduled ? { quarantined_at: null, quarantine_reason: null } : {})
             })} WHERE id = ${id}`
             if (reopened) yield* limited(locked.created_by)
             yield* rows.revise(id, locked.version + 1, definition, actor.id, DateTime.toDateUtc(now))
             yield* rows.limits(locked.namespace, [locked.concurrency_key, definition.concurrency_key])
+            yield* tellTask(sql, "changed", id, DateTime.toDateUtc(now))
+            if (exhausted && locked.status === "active") yield* tellTask(sql, "completed", id, DateTime.toDateUtc(now))
             const after = yield* rows.one(actor, id)
             yield* trail(actor, "task.changed", id, encodeTask(before), encodeTask(after))
             return after
           }).pipe(sql.withTransaction, againIfTaken)
-          yield* wakeups.signal("schedule")
+          yield* Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("outbox"))
           return task
         }, storeErrors)
       })
     })
   )
 }
+
+const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b)
 
 const decodeRevisions = Schema.decodeUnknown(
   Schema.Array(Schema.Struct({ ...Revision.fields, created_at: Model.DateTimeFromDate }))

@@ -2,6 +2,7 @@ import type * as SqlClient from "@effect/sql/SqlClient"
 import { DateTime } from "effect"
 import { archive } from "./Archive.ts"
 import type { Settlement } from "../domain/Settlement.ts"
+import { tellRuns } from "./Outbox.ts"
 
 /** A row of the answer: a leased row with all its columns, or the id of another in `subject`. */
 export interface TurnRow {
@@ -116,12 +117,11 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         FROM slots s LEFT JOIN taken t ON t.namespace = s.namespace AND t.key = s.key
           LEFT JOIN freed f ON f.namespace = s.namespace AND f.key = s.key
         WHERE c.id = ANY (ARRAY(SELECT id FROM slots)) AND c.id = s.id AND (t.n IS NOT NULL OR f.n IS NOT NULL)),
-      told AS (
-        INSERT INTO outbox (size, entries, at)
-        SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.running',
-          'namespace', l.namespace, 'agent_id', l.agent_id, 'at', ${now}::timestamptz,
-          'payload', jsonb_build_object('run_id', l.id, 'task_id', l.task_id, 'state', 'running', 'error', NULL))), ${now}
-        FROM leased l WHERE l.lease_no = 1 HAVING count(*) > 0)
+      told AS (${tellRuns(sql, {
+        of: sql.literal("(SELECT * FROM leased WHERE lease_no = 1)"),
+        state: sql.literal("'running'"),
+        at: sql`${now}::timestamptz`
+      })})
       SELECT 'leased' AS kind, NULL::uuid AS subject, l.* FROM leased l
       UNION ALL
       SELECT other.kind, other.id, (NULL::due_work).* FROM (
