@@ -84,7 +84,7 @@ export const describe = (plan: Timed | OnEvent | OnCondition): string => {
     return `at every event of ${plan.pattern.words.join(".")}${filter}`
   }
   const looks = [
-    ...(plan.topics.length === 0 ? [] : [`at events of ${plan.topics.join(", ")}`]),
+    ...(plan.topics.length === 0 ? [] : [`on events of ${plan.topics.join(", ")}`]),
     ...(plan.everyMinute ? ["once a minute"] : [])
   ]
   return `when it becomes true; looked at ${looks.join(" and ")}`

@@ -195,13 +195,19 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
       return { ended: occasions.length, ...outcome }
     }),
 
-    /** Ends all open windows of a task at once, under its row lock: runs by the task as it is, or skips for a reason. */
+    /**
+     * Ends all open windows of a task at once, under its row lock: runs by the task as it is, or skips for a reason. Answers the task
+     * as it is then.
+     */
     endWindows: Effect.fnUntraced(function* (task: ScheduledTask, now: Date, skip: Occasion["skip"] | null) {
       let occasions = yield* windows.endOf([task.id], "all", now)
+      if (occasions.length === 0) return task
       while (occasions.length > 0) {
         yield* decide([task], skip == null ? occasions : occasions.map((occasion) => ({ ...occasion, skip })))
         occasions = yield* windows.endOf([task.id], "all", now)
       }
+      const [after = task] = decodeEach(yield* sql<{ id: string }>`SELECT * FROM task WHERE id = ${task.id}`)[1]
+      return after
     })
   }
 }

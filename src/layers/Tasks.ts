@@ -224,25 +224,31 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
         patch: Effect.fn("Tasks.patch")(function* (actor, id, patch, version) {
           const task = yield* Effect.gen(function* () {
             const said = yield* patched(id, patch)
-            const locked = yield* rows.locked(actor, id)
-            if (locked.status === "canceled") return yield* new TaskCanceled({ task_id: locked.id })
-            if (version !== null && version !== locked.version) {
-              return yield* new VersionMismatch({ task_id: locked.id, version: locked.version })
+            const found = yield* rows.locked(actor, id)
+            if (found.status === "canceled") return yield* new TaskCanceled({ task_id: found.id })
+            if (version !== null && version !== found.version) {
+              return yield* new VersionMismatch({ task_id: found.id, version: found.version })
             }
             const before = yield* rows.one(actor, id)
             const definition: TaskDefinition = {
               ...Struct.pick(before, ...definitionFields),
-              dtstart: locked.dtstart_given ? locked.dtstart : null,
+              dtstart: found.dtstart_given ? found.dtstart : null,
               ...patch
             }
             if (patch.payload !== undefined || patch.schedule_kind !== undefined) yield* checkPipeline(definition)
             const now = yield* DateTime.now
             const millis = DateTime.toEpochMillis(now)
             const rescheduled =
-              scheduleOf(before, locked.dtstart_given) !== scheduleOf(definition, definition.dtstart !== null)
+              scheduleOf(before, found.dtstart_given) !== scheduleOf(definition, definition.dtstart !== null)
             // What the old trigger collected is run by the old version.
-            if (rescheduled || !same(before.payload.trigger, definition.payload.trigger))
-              yield* listeners.endWindows(locked, DateTime.toDateUtc(now), locked.status === "active" ? null : "edited")
+            const locked =
+              rescheduled || !same(before.payload.trigger, definition.payload.trigger)
+                ? yield* listeners.endWindows(
+                    found,
+                    DateTime.toDateUtc(now),
+                    found.status === "active" ? null : "edited"
+                  )
+                : found
             // First, since it moves the cursor, which must not go back.
             const decided = rescheduled ? yield* decideUpToNow(locked) : locked
             const cursor = rescheduled
