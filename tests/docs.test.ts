@@ -118,8 +118,10 @@ describe("the documents", () => {
   })
 
   it("show pipelines that the API takes", () => {
-    const payloads = jsonOf("docs/pipelines.md").filter((value) => hasKey(value, "pipeline"))
-    assert.isNotEmpty(payloads)
+    const payloads = [...jsonOf("docs/pipelines.md"), ...jsonOf("docs/events.md")].filter((value) =>
+      hasKey(value, "pipeline")
+    )
+    assert.isAbove(payloads.length, 2)
     for (const payload of payloads) {
       accepted(Schema.decodeUnknownSync(PipelineSpec, { onExcessProperty: "error" })(payload))
     }

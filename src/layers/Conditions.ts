@@ -8,7 +8,7 @@ import { isId } from "../domain/Id.ts"
 import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import { find } from "../domain/Zone.ts"
 import type { Occasion } from "./Occasions.ts"
-import { millisOf } from "./TaskRows.ts"
+import { millisOf, withinBounds } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
 
 /** What of a task a condition depends on. */
@@ -65,7 +65,7 @@ export const baseOf = (task: Conditional, said: Said, at: number): boolean | nul
 /** The value of a condition at an instant, and whether it has become true. */
 export interface Judged {
   readonly task: ScheduledTask
-  readonly value: boolean
+  readonly value: boolean | null
   readonly fires: boolean
 }
 
@@ -75,6 +75,7 @@ export const judge = (task: ScheduledTask, said: Said, at: number): Judged | nul
   if (Either.isLeft(plan)) return null
   // Another process may have looked at a later instant already: what is seen does not go back.
   const seen = Math.max(at, millisOf(task.decided_through) ?? at)
+  if (!withinBounds(task, seen)) return { task, value: task.last_value, fires: false }
   const value = Either.getOrElse(valueOf(plan.right, task, said, seen), () => false)
   return { task, value, fires: value && task.last_value === false }
 }

@@ -46,7 +46,9 @@ export const checksOf = (task: ScheduledTask, known: Known): Checks => {
     {
       name: "has_next",
       reason: "no_occurrence_left",
-      holds: !timed || (next !== null && next.note !== "beyond ends_at"),
+      holds: timed
+        ? next !== null && next.note !== "beyond ends_at"
+        : (millisOf(task.ends_at) ?? Infinity) >= known.now,
       sentence: timed
         ? next === null || next.note === "beyond ends_at"
           ? "Its schedule has no occurrence left."
@@ -75,7 +77,8 @@ export const checksOf = (task: ScheduledTask, known: Known): Checks => {
 const because = (reason: string | null) => (reason === null ? "" : ` (${reason})`)
 
 /** What a task without a timeline waits for. */
-const waitsFor = (task: ScheduledTask, { collecting }: Known): string => {
+const waitsFor = (task: ScheduledTask, { collecting, now }: Known): string => {
+  if ((millisOf(task.ends_at) ?? Infinity) < now) return "Its ends_at has passed."
   if (collecting !== null)
     return `It collects events, ${collecting.events} by now, and runs at ${new Date(collecting.at).toISOString()} at the earliest.`
   if (task.schedule_kind === "event") return "It waits for an event."

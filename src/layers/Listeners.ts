@@ -15,7 +15,7 @@ import * as Conditions from "./Conditions.ts"
 import type { Lease } from "./Lease.ts"
 import * as Occasions from "./Occasions.ts"
 import type { Occasion } from "./Occasions.ts"
-import { decodeEach, millisOf } from "./TaskRows.ts"
+import { decodeEach, withinBounds } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
 import * as TriggerWindows from "./TriggerWindows.ts"
 
@@ -75,9 +75,6 @@ const hears = (task: Listener, event: Spoken): boolean => {
   if (plan.right.filter === null) return true
   return Either.getOrElse(holds(plan.right.filter, bindingsOf(event, zone)), () => false)
 }
-
-const withinBounds = (task: ScheduledTask, { at }: HeardEvent) =>
-  at >= (millisOf(task.starts_at) ?? -Infinity) && at <= (millisOf(task.ends_at) ?? Infinity)
 
 const decodeTrigger = Schema.decodeUnknownEither(
   Schema.Struct({ payload: Schema.Struct({ trigger: Schema.optional(TriggerSpec.TriggerSpec) }) })
@@ -151,7 +148,7 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
       const occasions: Array<Occasion> = []
       const arrivals: Array<TriggerWindows.Arrival> = []
       for (const event of events) {
-        const hearing = tasks.filter((task) => hears(task, event) && withinBounds(task, event))
+        const hearing = tasks.filter((task) => hears(task, event) && withinBounds(task, event.at))
         occasions.push(
           ...(yield* conditions.onEvent(
             hearing.filter(({ schedule_kind }) => schedule_kind === "condition"),

@@ -25,6 +25,10 @@ export type ScheduledTask = typeof ScheduledTask.Type
 export const millisOf = (instant: DateTime.Utc | null): number | null =>
   instant === null ? null : DateTime.toEpochMillis(instant)
 
+/** Whether an event at an instant (epoch milliseconds) lies within `starts_at` and `ends_at`. */
+export const withinBounds = (task: ScheduledTask, at: number): boolean =>
+  at >= (millisOf(task.starts_at) ?? -Infinity) && at <= (millisOf(task.ends_at) ?? Infinity)
+
 const dateOf = (instant: DateTime.Utc | null): Date | null => (instant === null ? null : DateTime.toDateUtc(instant))
 
 /** What the schedule of a stored task is read from. */

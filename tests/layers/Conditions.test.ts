@@ -254,22 +254,33 @@ layer(listening())("Conditions", (it) => {
     world((actor) =>
       Effect.gen(function* () {
         const step = fc.oneof(
-          fc.record({
-            tag: fc.constant("say" as const),
-            topic: fc.constantFrom("a", "b"),
-            v: fc.integer({ min: 0, max: 3 })
-          }),
-          fc.record({ tag: fc.constant("wait" as const), seconds: fc.integer({ min: 1, max: 90 }) }),
-          fc.record({ tag: fc.constantFrom("pause" as const, "resume" as const) })
+          {
+            weight: 6,
+            arbitrary: fc.record({
+              tag: fc.constant("say" as const),
+              topic: fc.constantFrom("a", "b"),
+              v: fc.integer({ min: 0, max: 3 })
+            })
+          },
+          {
+            weight: 3,
+            arbitrary: fc.record({ tag: fc.constant("wait" as const), seconds: fc.integer({ min: 1, max: 90 }) })
+          },
+          {
+            weight: 1,
+            arbitrary: fc.record({ tag: fc.constantFrom("pause" as const, "resume" as const, "resume" as const) })
+          }
         )
         const states = yield* TaskStates
-        let now = 0
         let total = 0
         for (const history of fc.sample(fc.array(step, { minLength: 10, maxLength: 40 }), { numRuns: 12, seed: 7 })) {
+          let now = 0
+          yield* second(now)
           const said: Record<string, number> = {}
           yield* Effect.flatMap(SqlClient.SqlClient, (sql) => sql`TRUNCATE topic_last, event, outbox`)
-          const { id } = yield* condition("events.a.v > events.b.v && now.minute != `13`")
-          const value = () => (said["a"] ?? NaN) > (said["b"] ?? NaN) && Math.floor(now / 60) % 60 !== 13
+          const { id } = yield* condition("events.a.v > events.b.v && (now.minute < `2` || now.minute > `3`)")
+          const value = () =>
+            (said["a"] ?? NaN) > (said["b"] ?? NaN) && !(Math.floor(now / 60) >= 2 && Math.floor(now / 60) <= 3)
           const complete = () => "a" in said && "b" in said
           let base: boolean | null = null
           let paused = false

@@ -4,6 +4,7 @@ import * as fc from "fast-check"
 import { Effect, Either, Layer } from "effect"
 import { inject } from "vitest"
 import { DueTasks } from "../../src/layers/DueTasks.ts"
+import { EventStream } from "../../src/layers/EventStream.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { Occurrences } from "../../src/layers/Occurrences.ts"
 import { Runs } from "../../src/layers/Runs.ts"
@@ -370,6 +371,59 @@ layer(listening())("Windows of events", (it) => {
           )
           yield* states.cancel(actor, id, change)
         }
+      })
+    )
+  )
+
+  it.effect("each event is in one run or one skip, whatever is changed, paused and published meanwhile", () =>
+    world((actor) =>
+      Effect.gen(function* () {
+        const states = yield* TaskStates
+        const tasks = yield* Tasks
+        const stream = yield* EventStream
+        const { id, payload } = yield* listener({ batch: { max_events: 3, max_seconds: 60 }, key: "${event.payload}" })
+        const plain = yield* listener(null)
+        yield* say("orders.base", 0)
+        const condition = yield* create(actor, {
+          schedule_kind: "condition",
+          schedule_expr: 'events."orders.a" > `1` && events."orders.b" > `1` && now.minute >= `0`'
+        })
+        yield* create(actor, { schedule_kind: "event", schedule_expr: "ordinaut.task.*", max_runs: 5 })
+        const ids = yield* Effect.all(
+          Array.from({ length: 90 }, (_, n) =>
+            Effect.gen(function* () {
+              if (n % 9 === 4) yield* states.pause(actor, n % 2 === 0 ? id : condition.id, change)
+              if (n % 9 === 6)
+                yield* states.resume(actor, n % 2 === 0 ? condition.id : id, { ...change, onMissed: null })
+              if (n % 15 === 7)
+                yield* tasks.patch(actor, id, { payload: { ...payload, trigger: { debounce_seconds: 1 + n } } }, null)
+              if (n % 15 === 8) yield* tasks.patch(actor, condition.id, { title: `t${n}` }, null)
+              if (n % 4 === 0) yield* tick
+              if (n % 5 === 0) yield* stream.number
+              return (yield* say(n % 2 === 0 ? "orders.a" : "orders.b", n % 3)).event_id
+            })
+          ),
+          { concurrency: 8 }
+        )
+        yield* second(1000)
+        yield* states.resume(actor, id, { ...change, onMissed: null })
+        yield* Effect.all([tick, tick], { concurrency: 2 })
+        yield* tick
+        const sql = yield* SqlClient.SqlClient
+        const heardBy = (taskId: string) =>
+          Effect.map(
+            sql<{ id: string }>`
+              SELECT coalesce(e.value ->> 'id', r.event_id::text) AS id FROM (
+                SELECT task_id, key, event_id FROM due_work UNION ALL SELECT task_id, key, event_id FROM task_run) AS r
+              LEFT JOIN occurrence o ON o.task_id = r.task_id AND o.key = r.key
+              LEFT JOIN LATERAL jsonb_array_elements(o.input -> 'events') AS e (value) ON true
+              WHERE r.task_id = ${taskId}`,
+            (rows) => rows.map((row) => row.id).sort()
+          )
+        const [base] = yield* sql<{ id: string }>`SELECT id FROM event WHERE topic = 'orders.base'`
+        const all = [...ids, base?.id ?? ""].sort()
+        assert.deepStrictEqual(yield* heardBy(id), all)
+        assert.deepStrictEqual(yield* heardBy(plain.id), all)
       })
     )
   )
