@@ -1,13 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Either, Schema } from "effect"
+import { DateTime, Effect, Either, Schema } from "effect"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { stale } from "../scripts/docs.ts"
+import { coreToolNames } from "../src/domain/CoreInputs.ts"
+import { dryRun } from "../src/domain/DryRun.ts"
+import { givenOutputs } from "../src/domain/GivenOutput.ts"
 import { check } from "../src/domain/PipelineChecks.ts"
-import { PipelineSpec } from "../src/domain/PipelineSpec.ts"
+import { PipelineSpec, Step, StepRetry } from "../src/domain/PipelineSpec.ts"
 import { compile } from "../src/domain/ScheduleSpec.ts"
+import { ErrorCode, isRetryable } from "../src/domain/StepFailed.ts"
 import { TaskCreate } from "../src/domain/Task.ts"
+import { find } from "../src/domain/Zone.ts"
+import { DryRunCreate } from "../src/http/PipelinesApi.ts"
 import { settings } from "../src/layers/Settings.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
@@ -117,13 +123,67 @@ describe("the documents", () => {
     accepted(Schema.decodeUnknownSync(TaskCreate)(showcase).payload)
   })
 
-  it("show pipelines that the API takes", () => {
-    const payloads = [...jsonOf("docs/pipelines.md"), ...jsonOf("docs/events.md")].filter((value) =>
-      hasKey(value, "pipeline")
+  it("show pipelines, steps and retries that the API takes", () => {
+    const strict = { onExcessProperty: "error" } as const
+    const payload = Schema.decodeUnknownSync(PipelineSpec, strict)
+    const steps = (list: unknown) => accepted(payload({ pipeline: list }))
+    let kinds = 0
+    for (const value of [...jsonOf("docs/pipelines.md"), ...jsonOf("docs/events.md")]) {
+      if (hasKey(value, "pipeline")) accepted(payload(value))
+      else if (hasKey(value, "payload")) accepted(Schema.decodeUnknownSync(DryRunCreate, strict)(value).payload)
+      else if (Array.isArray(value)) steps(value)
+      else if (hasKey(value, "uses")) steps([value])
+      else if (hasKey(value, "max_attempts")) Schema.decodeUnknownSync(StepRetry, strict)(value)
+      else {
+        assert.isTrue(
+          ["errors", "tool_address", "steps"].some((key) => hasKey(value, key)),
+          JSON.stringify(value)
+        )
+        continue
+      }
+      kinds++
+    }
+    assert.isAbove(kinds, 9)
+  })
+
+  it.effect("show a dry run and what it answers", () =>
+    Effect.gen(function* () {
+      const blocks = jsonOf("docs/pipelines.md")
+      const body = Schema.decodeUnknownSync(DryRunCreate)(blocks.find((value) => hasKey(value, "payload")))
+      const pipeline = yield* check(body.payload)
+      const steps = yield* dryRun(pipeline, {
+        at: DateTime.toEpochMillis(body.at ?? DateTime.unsafeMake(0)),
+        zone: yield* Either.fromNullable(find(body.timezone ?? ""), () => "no zone"),
+        event: null,
+        given: yield* givenOutputs(pipeline, body.tool_outputs ?? {}, ""),
+        pause: Effect.void
+      })
+      assert.deepStrictEqual(
+        { steps },
+        blocks.find((value) => hasKey(value, "steps"))
+      )
+    })
+  )
+
+  it("name every tool, every field of a step and every code of the pipelines, and none that there is not", () => {
+    const tables = tablesOf("docs/pipelines.md")
+    const firsts = (title: string, section = 0) =>
+      tables.filter(({ head }) => head[0] === title)[section]?.rows.map(([cell]) => firstCode(cell)) ?? []
+    assert.sameMembers(
+      firsts("Tool"),
+      coreToolNames.map((name) => `core.${name}`)
     )
-    assert.isAbove(payloads.length, 2)
-    for (const payload of payloads) {
-      accepted(Schema.decodeUnknownSync(PipelineSpec, { onExcessProperty: "error" })(payload))
+    assert.sameMembers(firsts("Code"), [...ErrorCode.literals])
+    const fields = new Set(firsts("Field", 1))
+    assert.sameMembers([...fields, "max_parallel", "on_item_error"], Object.keys(Step.fields))
+    for (const field of Object.keys(PipelineSpec.fields)) assert.include(firsts("Field"), field)
+    assert.sameMembers(firsts("Field", 2), Object.keys(DryRunCreate.fields))
+    for (const { rows } of tables.filter(({ head }) => head[0] === "Code")) {
+      for (const [code, , retryable] of rows) {
+        const said = ErrorCode.literals.find((one) => one === firstCode(code))
+        if (said !== undefined && retryable !== undefined && /^(?:yes|no)$/.test(retryable))
+          assert.strictEqual(retryable === "yes", isRetryable(said), code)
+      }
     }
   })
 

@@ -38,6 +38,7 @@ export class DueWork extends Schema.Class<DueWork>("DueWork")({
   deadline_at: Schema.NullOr(Model.DateTimeFromDate),
   start_by: Schema.NullOr(Model.DateTimeFromDate),
   event_id: Schema.NullOr(Schema.String),
+  parent_run_id: Schema.NullOr(Schema.String),
   hops: Schema.Int,
   traceparent: Schema.NullOr(Schema.String),
   created_at: Model.DateTimeFromDate

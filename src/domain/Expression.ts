@@ -49,9 +49,9 @@ export interface Scope {
 }
 
 /** The scope of one document or condition. */
-export const scopeOf = (bindings: Bindings): Scope => {
+export const scopeOf = (bindings: Bindings, meter: Meter = new Meter()): Scope => {
   const { now, zone: _, ...values } = bindings
-  return { bindings, context: { ...values, now: formatInstant(now) ?? null }, meter: new Meter() }
+  return { bindings, context: { ...values, now: formatInstant(now) ?? null }, meter }
 }
 
 /** The position of the `}` that ends an expression beginning at `from`; quoted pieces and inner braces belong to it. */
@@ -138,9 +138,13 @@ export const compileCondition = (text: string, place: string): Either.Either<Con
 }
 
 /** Whether a condition holds, by JMESPath's rule of truth. A path that does not exist is null, thus false. */
-export const holds = (condition: Condition, bindings: Bindings): Either.Either<boolean, ExpressionError> => {
-  const { context, meter } = scopeOf(bindings)
-  return truth(condition.query, context, meter).pipe(
+export const holds = (
+  condition: Condition,
+  bindings: Bindings,
+  meter?: Meter
+): Either.Either<boolean, ExpressionError> => {
+  const { context, meter: spent } = scopeOf(bindings, meter)
+  return truth(condition.query, context, spent).pipe(
     Either.mapLeft((error) => conditionError(condition.text, error.message))
   )
 }

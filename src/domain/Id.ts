@@ -19,3 +19,6 @@ export const uuidV7 = (millis: number, random: Uint8Array, sequence: number): st
   const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-")
 }
+
+/** The instant of a UUIDv7, epoch milliseconds. */
+export const millisOfId = (id: string): number => Number.parseInt(id.replace("-", "").slice(0, 12), 16)

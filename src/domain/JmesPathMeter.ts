@@ -7,14 +7,18 @@ export const stepBudget = 1_000_000
 /** Counts what an evaluation does. Steps and not time, so that the same expression over the same data always ends alike. */
 export class Meter {
   #left: number
+  readonly #whole: Meter | undefined
 
-  constructor(budget: number = stepBudget) {
+  /** `whole` is what several evaluations may take together, beside each one's own budget. */
+  constructor(budget: number = stepBudget, whole?: Meter) {
     this.#left = budget
+    this.#whole = whole
   }
 
   /** Takes `steps` (at least one step for each value or eight characters looked at); past the budget it throws a `JmesPathFault`. */
   spend(steps: number): void {
     this.#left -= steps
     if (this.#left < 0) throw new JmesPathFault("it takes too many steps over this data")
+    this.#whole?.spend(steps)
   }
 }

@@ -171,3 +171,15 @@ export const JsonObject: Schema.Schema<JsonObject> = declare(isObject, "this mus
   identifier: "JsonObject",
   jsonSchema: { type: "object" }
 })
+
+/**
+ * Schema of a JSON value that the product made of values that were checked as they came in: it may nest a little deeper than those,
+ * as an output does that wraps its input, and passes unchecked on its way out.
+ */
+export const MadeJson: Schema.Schema<JsonValue> = Schema.declare(
+  (value: unknown): value is JsonValue => value !== undefined,
+  {
+    description: "any JSON value",
+    jsonSchema: { type: ["null", "boolean", "number", "string", "array", "object"] }
+  }
+)

@@ -1,49 +1,23 @@
 import { Either } from "effect"
-import { coreInputProblems, coreToolNames } from "./CoreTools.ts"
+import type { CheckedPipeline, CheckedStep, ForEach, Part } from "./CheckedPipeline.ts"
+import { coreInputProblems, coreToolNames, waitingCoreTools } from "./CoreInputs.ts"
 import { compileCondition, type Condition, type Path } from "./Expression.ts"
 import { explain, type ExpressionError } from "./ExpressionError.ts"
 import { compile } from "./JmesPath.ts"
-import { isObject, type JsonObject, type JsonValue, pointer, type Problem } from "./Json.ts"
+import { isObject, type JsonValue, pointer, type Problem } from "./Json.ts"
+import { type Order, orderOf } from "./Needs.ts"
 import { InvalidPipeline, type PipelineSpec, type Step } from "./PipelineSpec.ts"
-import { referenceProblem, type StepName } from "./References.ts"
-import { defaultBackoff, type RetryPolicy } from "./Retry.ts"
-import type { ErrorCode } from "./StepFailed.ts"
+import { type Reader, referenceProblem, type StepName } from "./References.ts"
+import { defaultBackoff } from "./Retry.ts"
 import { compileTemplate, constantTemplate, type Template } from "./Template.ts"
 
-/** A step that can be run: its names resolved, its templates and its condition compiled. */
-export interface CheckedStep {
-  /** The position in the pipeline, from 0. */
-  readonly index: number
-  readonly id: string
-  readonly saveAs: string | undefined
-  /** The tool's address as written, and its two parts. */
-  readonly uses: string
-  readonly namespace: string
-  readonly tool: string
-  readonly input: Template
-  readonly condition: Condition | undefined
-  /** Undefined for the default, `<run id>:<step id>`. */
-  readonly idempotencyKey: Template | undefined
-  /** Undefined for the tool's own. */
-  readonly timeoutSeconds: number | undefined
-  /** Undefined for one call an attempt of the run; `on` undefined for all retryable failures. */
-  readonly retry: { readonly policy: RetryPolicy; readonly on: ReadonlySet<ErrorCode> | undefined } | undefined
-  /** What follows a failure; `goto` is the position of a later step. */
-  readonly onError: "fail" | "continue" | { readonly goto: number }
-  /** The paths of the context that the step reads, in its input, its condition and its key. */
-  readonly references: ReadonlyArray<Path>
-}
-
-/** A pipeline that can be run. */
-export interface CheckedPipeline {
-  readonly params: JsonObject
-  readonly strict: boolean
-  readonly steps: ReadonlyArray<CheckedStep>
-}
+/** Elements of a `for_each` at a time, where the step does not say. */
+const defaultParallel = 10
 
 const idOf = (step: Step, index: number): string => step.id ?? `step_${index + 1}`
 
 const empty = constantTemplate({})
+const nothing: Part = { steps: [], needs: null }
 
 /** The expression and, with its strings, the place of everything that a step reads. */
 interface Read {
@@ -67,17 +41,30 @@ const retryOf = ({ retry }: Step): CheckedStep["retry"] => {
 class Checker {
   readonly problems: Array<Problem> = []
   readonly #names = new Map<string, StepName>()
-  readonly #steps: ReadonlyArray<Step>
-  readonly #prefix: string
+  readonly #failureFrom: number
 
-  constructor(steps: ReadonlyArray<Step>, prefix: string) {
-    this.#steps = steps
-    this.#prefix = `${prefix}/pipeline`
+  constructor(failureFrom: number) {
+    this.#failureFrom = failureFrom
   }
 
-  check(): ReadonlyArray<CheckedStep> {
-    for (const [index, step] of this.#steps.entries()) this.#name(step, index)
-    return this.#steps.map((step, index) => this.#step(step, index))
+  /** Names both lists first: what one step may read is judged with all names known. */
+  check(spec: PipelineSpec, prefix: string): readonly [Part, Part] {
+    const lists = [
+      { steps: spec.pipeline, first: 0, place: `${prefix}/pipeline` },
+      { steps: spec.on_failure ?? [], first: spec.pipeline.length, place: `${prefix}/on_failure` }
+    ]
+    for (const { first, place, steps } of lists)
+      for (const [at, step] of steps.entries()) this.#name(step, first + at, place + pointer([at]))
+    const [main, failure] = lists.map(({ first, place, steps }) => {
+      const ids = steps.map((step, at) => idOf(step, first + at))
+      const order = orderOf(steps, ids, place)
+      this.problems.push(...order.problems)
+      return {
+        steps: steps.map((step, at) => this.#step(step, at, first, order, place + pointer([at]))),
+        needs: order.needs
+      }
+    })
+    return [main ?? nothing, failure ?? nothing]
   }
 
   #fault(place: string, message: string): void {
@@ -85,8 +72,7 @@ class Checker {
   }
 
   /** Two steps may not share a name; a step may save its output under its own id. */
-  #name(step: Step, index: number): void {
-    const place = this.#prefix + pointer([index])
+  #name(step: Step, index: number, place: string): void {
     const id = idOf(step, index)
     const named = [[id, step.id === undefined ? place : `${place}/id`, true] as const]
     const all =
@@ -101,20 +87,33 @@ class Checker {
     }
   }
 
-  #step(step: Step, index: number): CheckedStep {
-    const place = this.#prefix + pointer([index])
+  #step(step: Step, at: number, first: number, order: Order, place: string): CheckedStep {
+    const index = first + at
     const dot = step.uses.indexOf(".")
     const namespace = step.uses.slice(0, dot)
     const tool = step.uses.slice(dot + 1)
     if (namespace === "core") this.#coreInput(tool, step, place)
+    this.#times(namespace, tool, step, place)
     const input = this.#input(step, place)
     const condition = step.if === undefined ? undefined : this.#condition(step.if, `${place}/if`)
     const key =
       step.idempotency_key === undefined ? undefined : this.#template(step.idempotency_key, `${place}/idempotency_key`)
-    const reads = [...readsOf(input), ...(key === undefined ? [] : readsOf(key))]
-    if (condition !== undefined)
-      reads.push({ place: `${place}/if`, text: condition.text, references: condition.references })
-    for (const read of reads) this.#references(read, index)
+    const forEach = this.#forEach(step, place)
+    const reader = (ofItem: boolean): Reader => ({
+      index,
+      // All steps of the pipeline have ended, or never will, when those of on_failure start.
+      follows: (other) => other < first || order.precedes(other - first, at),
+      ofItem
+    })
+    const perItem = [...readsOf(input), ...(key === undefined ? [] : readsOf(key))]
+    const once = [
+      ...(forEach === undefined ? [] : readsOf(forEach.items)),
+      ...(condition === undefined
+        ? []
+        : [{ place: `${place}/if`, text: condition.text, references: condition.references }])
+    ]
+    for (const read of perItem) this.#references(read, reader(forEach !== undefined))
+    for (const read of once) this.#references(read, reader(false))
     return {
       index,
       id: idOf(step, index),
@@ -126,9 +125,41 @@ class Checker {
       condition,
       idempotencyKey: key,
       timeoutSeconds: step.timeout_seconds,
+      expiresSeconds: step.expires_seconds,
+      forEach,
+      inputSchema: step.input_schema,
+      outputSchema: step.output_schema,
       retry: retryOf(step),
-      onError: this.#onError(step, index, place),
-      references: reads.flatMap((read) => read.references)
+      onError: this.#onError(step, index, first, place),
+      references: [...perItem, ...once].flatMap((read) => read.references)
+    }
+  }
+
+  #times(namespace: string, tool: string, step: Step, place: string): void {
+    if (namespace !== "core") return
+    const waits = waitingCoreTools.has(tool)
+    if (step.timeout_seconds !== undefined && (waits || tool === "wait")) {
+      const instead = waits ? "it takes expires_seconds instead" : "it ends at its own time"
+      this.#fault(`${place}/timeout_seconds`, `core.${tool} waits and has no timeout: ${instead}`)
+    }
+    if (step.expires_seconds !== undefined && !waits) {
+      this.#fault(`${place}/expires_seconds`, `core.${tool} does not wait for others`)
+    }
+  }
+
+  #forEach(step: Step, place: string): ForEach | undefined {
+    if (step.for_each === undefined) {
+      for (const field of ["max_parallel", "on_item_error"] as const)
+        if (step[field] !== undefined) this.#fault(`${place}/${field}`, "this goes with for_each")
+      return undefined
+    }
+    if (!isOpen(step.for_each)) {
+      this.#fault(`${place}/for_each`, "this must be a template that gives an array, such as ${params.list}")
+    }
+    return {
+      items: this.#template(step.for_each, `${place}/for_each`),
+      maxParallel: step.max_parallel ?? defaultParallel,
+      onItemError: step.on_item_error ?? "fail"
     }
   }
 
@@ -180,16 +211,17 @@ class Checker {
     this.#fault(error.place ?? place, explain(error))
   }
 
-  #references({ place, references, text }: Read, index: number): void {
-    const messages = new Set(references.map((path) => referenceProblem(path, index, this.#names)))
+  #references({ place, references, text }: Read, reader: Reader): void {
+    const messages = new Set(references.map((path) => referenceProblem(path, reader, this.#names)))
     for (const message of messages) if (message !== undefined) this.#fault(place, `${text}: ${message}`)
   }
 
-  #onError(step: Step, index: number, place: string): CheckedStep["onError"] {
+  #onError(step: Step, index: number, first: number, place: string): CheckedStep["onError"] {
     const { on_error: onError = "fail" } = step
     if (typeof onError === "string") return onError
     const target = this.#names.get(onError.goto)
-    if (target?.isId && target.index > index) return { goto: target.index }
+    if (target?.isId && target.index > index && (target.index < this.#failureFrom || index >= this.#failureFrom))
+      return { goto: target.index - first }
     const reason = target?.isId ? "is not a later step" : "is not the id of a step"
     this.#fault(`${place}/on_error/goto`, `${onError.goto} ${reason}`)
     return "fail"
@@ -205,9 +237,15 @@ const maxProblems = 100
  * in the body, e.g. `/payload`, and begins the path of every problem. Fails with the first hundred problems.
  */
 export const check = (spec: PipelineSpec, prefix: string = ""): Either.Either<CheckedPipeline, InvalidPipeline> => {
-  const checker = new Checker(spec.pipeline, prefix)
-  const steps = checker.check()
+  const checker = new Checker(spec.pipeline.length)
+  const [main, failure] = checker.check(spec, prefix)
   return checker.problems.length > 0
     ? Either.left(new InvalidPipeline({ errors: checker.problems.slice(0, maxProblems) }))
-    : Either.right({ params: spec.params ?? {}, strict: spec.strict ?? true, steps })
+    : Either.right({
+        params: spec.params ?? {},
+        strict: spec.strict ?? true,
+        main,
+        failure,
+        steps: [...main.steps, ...failure.steps]
+      })
 }

@@ -36,6 +36,12 @@ export const StepRetry = Schema.Struct({
 /** What follows when a step has failed for good: the run fails, goes on with null as output, or jumps to a later step. */
 export const OnError = Schema.Union(Schema.Literal("fail", "continue"), Schema.Struct({ goto: StepId }))
 
+/** What follows when an element of a `for_each` has failed: no further one starts, or it counts as null. */
+export const OnItemError = Schema.Literal("fail", "continue")
+
+/** Seconds of 366 days: nothing waits longer. */
+export const longestWaitSeconds = 366 * 86_400
+
 /** One step of a pipeline, as it is written. */
 export const Step = Schema.Struct({
   /** Made from the position, `step_1`, when left out. */
@@ -48,9 +54,23 @@ export const Step = Schema.Struct({
   /** A condition; where it does not hold, the step is skipped. */
   if: optional(Schema.String),
   timeout_seconds: optional(Schema.Int.pipe(Schema.between(1, 86_400))),
+  /** How long a step waits for others: a decision, an event, a child run, an external worker. 7 days when left out. */
+  expires_seconds: optional(
+    Schema.JsonNumber.pipe(Schema.greaterThan(0), Schema.lessThanOrEqualTo(longestWaitSeconds))
+  ),
+  /** Ids of the steps that must have ended; if any step states its needs, every step does. */
+  needs: optional(Schema.Array(StepId).pipe(Schema.maxItems(200))),
+  /** A template that gives an array: the step runs once for each element. */
+  for_each: optional(Schema.String),
+  /** Elements at a time; 10 when left out. */
+  max_parallel: optional(Schema.Int.pipe(Schema.between(1, 100))),
+  on_item_error: optional(OnItemError),
+  /** JSON Schema 2020-12 of the rendered input and of the output, besides those of the tool. */
+  input_schema: optional(JsonObject),
+  output_schema: optional(JsonObject),
   retry: optional(StepRetry),
   on_error: optional(OnError),
-  /** A template; `<run id>:<step id>` when left out. */
+  /** A template; `<run id>:<step id>`, with `:<index>` for an element, when left out. */
   idempotency_key: optional(Schema.String.pipe(Schema.minLength(1)))
 })
 
@@ -62,6 +82,8 @@ export const PipelineSpec = Schema.Struct({
   /** What `params` is in the templates, unless a run brings its own. */
   params: optional(JsonObject),
   pipeline: Schema.Array(Step).pipe(Schema.minItems(1), Schema.maxItems(200)),
+  /** Steps that run once after the final failure of a run. */
+  on_failure: optional(Schema.Array(Step).pipe(Schema.minItems(1), Schema.maxItems(200))),
   /** Whether a plain path that names nothing is an error (the default) or null. */
   strict: optional(Schema.Boolean),
   /** How an event task collects events into one run; none: each event is a run. */

@@ -65,9 +65,28 @@ export const RunStep = Schema.Struct({
   logs: Schema.Array(LogLine),
   started_at: Schema.NullOr(Instant),
   finished_at: Schema.NullOr(Instant),
-  simulated: Schema.Boolean
+  simulated: Schema.Boolean,
+  /** Null but for a step that runs over an array. */
+  items: Schema.NullOr(Schema.Struct({ total: Schema.Int, succeeded: Schema.Int, failed: Schema.Int })).annotations({
+    description: "of a for_each: how many elements have begun, and how they ended"
+  })
 }).annotations({ identifier: "RunStep" })
 export type RunStep = typeof RunStep.Type
+
+/** What became of one element of a step that runs over an array. */
+export const RunItem = Schema.Struct({
+  index: Schema.Int,
+  state: StepState,
+  attempt: Schema.Int,
+  input: JsonValue,
+  output: JsonValue,
+  error: Schema.NullOr(RunError),
+  logs: Schema.Array(LogLine),
+  started_at: Schema.NullOr(Instant),
+  finished_at: Schema.NullOr(Instant),
+  simulated: Schema.Boolean
+}).annotations({ identifier: "RunItem" })
+export type RunItem = typeof RunItem.Type
 
 const summary = {
   id: RunId,
@@ -123,4 +142,11 @@ export class RunFinished extends Schema.TaggedError<RunFinished>()(
   "RunFinished",
   { run_id: Schema.String, state: RunState },
   HttpApiSchema.annotations({ status: 409 })
+) {}
+
+/** The run has no such step. */
+export class StepNotFound extends Schema.TaggedError<StepNotFound>()(
+  "StepNotFound",
+  { run_id: Schema.String, step_id: Schema.String },
+  HttpApiSchema.annotations({ status: 404 })
 ) {}

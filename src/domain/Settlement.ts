@@ -2,6 +2,7 @@ import type { DueWork } from "./DueWork.ts"
 import { maxDepth, sizeOf } from "./Json.ts"
 import type { JsonValue } from "./Json.ts"
 import type { RunError, SkipReason, StepState, Trigger } from "./Run.ts"
+import type { NewWait } from "./Wait.ts"
 
 /** A run to be queued. `id` becomes the run's id; instants are epoch milliseconds. */
 export interface NewWork {
@@ -22,6 +23,8 @@ export interface NewWork {
   readonly serial: boolean
   readonly event_id?: string
   readonly backfill_id?: string
+  readonly parent_run_id?: string
+  readonly retry_of?: string
   readonly hops?: number
   readonly traceparent?: string
   /** What a run was given by hand, such as `params`; kept with the occurrence. */
@@ -43,6 +46,15 @@ export interface StepRecord {
   readonly logs: ReadonlyArray<JsonValue>
   readonly started_at: number
   readonly finished_at: number
+}
+
+/** What a lease has come to so far: stored before the next call that leaves, so that no later lease makes one of these again. */
+export interface Progress {
+  readonly work: DueWork
+  readonly steps: ReadonlyArray<StepRecord>
+  readonly waits: ReadonlyArray<NewWait>
+  /** Set once the run has failed for good, and only its `on_failure` goes on. */
+  readonly failed: RunError | null
 }
 
 /** How a lease ends. */
@@ -83,16 +95,21 @@ export interface Held {
 /** What a renewal says of a lease that still holds. */
 export interface Renewed extends Held {
   readonly cancel_requested: boolean
+  /** More than the holder has seen: something that the run may wait for has come. */
+  readonly signals: number
 }
 
-/** What the steps of settlements in one statement may weigh together, bytes; jsonb ends at 256 MiB. */
+/** What the steps in one statement may weigh together, bytes; jsonb ends at 256 MiB. */
 const mostBytes = 32 * 1_048_576
 
-/** As many settlements as one statement may carry, but at least the first. */
-export const fitting = (waiting: ReadonlyArray<Settlement>): ReadonlyArray<Settlement> => {
+/** As many as one statement may carry, by the weight of their steps, but at least the first. */
+export const fitting = <Of>(
+  waiting: ReadonlyArray<Of>,
+  stepsOf: (one: Of) => ReadonlyArray<StepRecord>
+): ReadonlyArray<Of> => {
   let bytes = 0
-  const over = waiting.findIndex(({ steps }, index) => {
-    for (const { input, output } of steps) bytes += weight(input) + weight(output)
+  const over = waiting.findIndex((one, index) => {
+    for (const { input, output } of stepsOf(one)) bytes += weight(input) + weight(output)
     return index > 0 && bytes > mostBytes
   })
   return over < 0 ? waiting : waiting.slice(0, over)

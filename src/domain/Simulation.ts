@@ -1,6 +1,6 @@
 import type { Path } from "./Expression.ts"
-import { isObject, type JsonObject, type JsonValue } from "./Json.ts"
-import type { CheckedPipeline } from "./PipelineChecks.ts"
+import { isObject, type JsonObject, type JsonValue, type Problem } from "./Json.ts"
+import type { CheckedPipeline, CheckedStep } from "./CheckedPipeline.ts"
 
 /** Placeholders on their way to JSON: one level of an object, of an array, or the text that stands at the end. */
 type Draft = string | Map<string, Draft> | Array<Draft | undefined>
@@ -11,7 +11,7 @@ const maxElements = 100
 const plainName = /^[A-Za-z_][A-Za-z0-9_]*$/
 
 /** A path as one writes it in an expression: `steps.x.items[0].name`, with quotes where a name needs them. */
-const written = (path: Path): string =>
+export const written = (path: Path): string =>
   path
     .map((segment, i) => {
       if (typeof segment === "number") return `[${segment}]`
@@ -63,10 +63,41 @@ const finish = (draft: Draft | undefined): JsonValue => {
   return Array.from(draft, (child) => finish(child))
 }
 
+/** The paths below `source` that a step reads; what it runs over is an array, and what it reads of `item` lies in the elements of that. */
+const readsOf = (step: CheckedStep, source: CheckedStep): ReadonlyArray<Path> => {
+  const isBelow = ([root, name]: Path) => root === "steps" && (name === source.id || name === source.saveAs)
+  const arrays = (step.forEach?.items.references ?? []).filter((path) => isBelow(path))
+  return [
+    ...step.references.filter((path) => isBelow(path)),
+    ...arrays.flatMap((array) => [
+      [...array, 0],
+      ...step.references.flatMap(([root, ...below]) => (root === "item" ? [[...array, 0, ...below]] : []))
+    ])
+  ]
+}
+
+/** The steps whose tools would be simulated, as problems where that is not wanted; `prefix` is the JSON Pointer of the payload. */
+export const simulatedSteps = ({ failure, main }: CheckedPipeline, prefix: string): ReadonlyArray<Problem> =>
+  [
+    { part: main, place: `${prefix}/pipeline` },
+    { part: failure, place: `${prefix}/on_failure` }
+  ].flatMap(({ part, place }) =>
+    part.steps.flatMap(({ namespace, uses }, at) =>
+      namespace === "core"
+        ? []
+        : [
+            {
+              path: `${place}/${at}/uses`,
+              message: `no extension brings ${uses}, and unknown tools are not simulated here`
+            }
+          ]
+    )
+  )
+
 /**
  * The output of a step that calls nobody: `status`, `tool_address`, `input_args` (the rendered input), `timestamp` (`at`,
  * RFC 3339) and `message`, and besides these a placeholder `"<simulated steps.x.y>"` at every path below the step that a
- * later step reads, so that the flow of the data can be followed to the end of the pipeline.
+ * later step reads, in an array of one where a later one runs over it, so that the flow of the data can be followed to the end of the pipeline.
  */
 export const simulate = (pipeline: CheckedPipeline, stepIndex: number, input: JsonValue, at: string): JsonValue => {
   const step = pipeline.steps[stepIndex]
@@ -79,12 +110,13 @@ export const simulate = (pipeline: CheckedPipeline, stepIndex: number, input: Js
     message: `${step.uses} was simulated: no extension provides it, and nothing was called`
   }
   const placeholders = new Map<string, Draft>()
-  for (const path of pipeline.steps.slice(stepIndex + 1).flatMap((later) => later.references)) {
-    const [root, name, ...below] = path
-    const [first] = below
-    if (root !== "steps" || (name !== step.id && name !== step.saveAs)) continue
+  for (const path of pipeline.steps.flatMap((other) => readsOf(other, step))) {
+    const [, , ...below] = path
+    // What is read of an element is read of the output of one of its calls.
+    const own = step.forEach !== undefined && typeof below[0] === "number" ? below.slice(1) : below
+    const [first] = own
     if (typeof first === "string" && !Object.hasOwn(output, first))
-      add(placeholders, below, `<simulated ${written(path)}>`)
+      add(placeholders, own, `<simulated ${written(path)}>`)
   }
   const finished = finish(placeholders)
   // The five fields last: a placeholder never stands over one of them.

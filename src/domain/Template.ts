@@ -10,6 +10,7 @@ import {
   scopeOf
 } from "./Expression.ts"
 import { ExpressionError } from "./ExpressionError.ts"
+import type { Meter } from "./JmesPathMeter.ts"
 import { isArray, isObject, type JsonValue, maxDepth, pointer, sizeOf, storable } from "./Json.ts"
 
 /** Bytes of compact JSON that a rendered document may have. */
@@ -215,6 +216,12 @@ class Renderer {
 
 const tooLarge = `what is rendered has more than ${maxRenderedBytes} bytes, or nests deeper than ${maxDepth}`
 
+/** How a document is rendered: `meter` counts its evaluations, where that is not for it alone. */
+export interface RenderOptions {
+  readonly strict: boolean
+  readonly meter?: Meter
+}
+
 /**
  * Renders a document. A string that is one template whole keeps the type of its value; text that came out of a template
  * is not rendered again. Fails with `template_missing` (only when `strict`) or `template_error`, and never throws.
@@ -222,9 +229,9 @@ const tooLarge = `what is rendered has more than ${maxRenderedBytes} bytes, or n
 export const render = (
   template: Template,
   bindings: Bindings,
-  options: { readonly strict: boolean }
+  options: RenderOptions
 ): Either.Either<JsonValue, ExpressionError> => {
-  const rendered = new Renderer(scopeOf(bindings), options.strict).render(template.root)
+  const rendered = new Renderer(scopeOf(bindings, options.meter), options.strict).render(template.root)
   if (Either.isLeft(rendered) || sizeOf(rendered.right, maxRenderedBytes) !== undefined) return rendered
   return Either.left(new ExpressionError({ code: "template_error", expression: "", message: tooLarge }))
 }
@@ -233,5 +240,5 @@ export const render = (
 export const renderText = (
   template: Template,
   bindings: Bindings,
-  options: { readonly strict: boolean }
+  options: RenderOptions
 ): Either.Either<string, ExpressionError> => Either.map(render(template, bindings, options), (value) => asText(value))

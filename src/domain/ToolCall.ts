@@ -2,7 +2,7 @@ import type { LogLine } from "./CoreTools.ts"
 import type { DueWork } from "./DueWork.ts"
 import type { Bindings } from "./Expression.ts"
 import type { JsonValue } from "./Json.ts"
-import type { CheckedPipeline, CheckedStep } from "./PipelineChecks.ts"
+import type { CheckedPipeline, CheckedStep } from "./CheckedPipeline.ts"
 
 /** One call of a tool. */
 export interface ToolCall {

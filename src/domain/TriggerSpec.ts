@@ -44,6 +44,9 @@ export interface TriggerRule {
   readonly key: Template | null
 }
 
+/** A key belongs to no step. */
+const outside = { index: 0, follows: () => false, ofItem: false }
+
 const keyOf = (text: string, place: string): Either.Either<Template, ReadonlyArray<Problem>> =>
   Either.gen(function* () {
     const template = yield* Either.mapLeft(compileTemplate(text, place), (errors) =>
@@ -52,7 +55,7 @@ const keyOf = (text: string, place: string): Either.Either<Template, ReadonlyArr
     const problems = template.references.flatMap((path) => {
       const message =
         path[0] === "event"
-          ? referenceProblem(path, 0, new Map())
+          ? referenceProblem(path, outside, new Map())
           : `a key reads event; there is no ${path.join(".") || "@"} here`
       return message === undefined ? [] : [{ path: place, message }]
     })

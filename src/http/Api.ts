@@ -5,6 +5,7 @@ import { version } from "../layers/Version.ts"
 import { AgentsApi } from "./AgentsApi.ts"
 import { EventsApi } from "./EventsApi.ts"
 import { asServed } from "./OpenApiDocument.ts"
+import { PipelinesApi } from "./PipelinesApi.ts"
 import { RunsApi } from "./RunsApi.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
 import { SystemApi } from "./SystemApi.ts"
@@ -15,6 +16,7 @@ export class Api extends HttpApi.make("ordinaut")
   .add(TasksApi)
   .add(RunsApi)
   .add(SchedulesApi)
+  .add(PipelinesApi)
   .add(EventsApi)
   .add(AgentsApi)
   .add(SystemApi)

@@ -22,6 +22,7 @@ export class TasksRead extends HttpApiMiddleware.Tag<TasksRead>()("tasks:read", 
 export class TasksWrite extends HttpApiMiddleware.Tag<TasksWrite>()("tasks:write", options) {}
 export class TasksRun extends HttpApiMiddleware.Tag<TasksRun>()("tasks:run", options) {}
 export class RunsRead extends HttpApiMiddleware.Tag<RunsRead>()("runs:read", options) {}
+export class RunsDecide extends HttpApiMiddleware.Tag<RunsDecide>()("runs:decide", options) {}
 export class EventsPublish extends HttpApiMiddleware.Tag<EventsPublish>()("events:publish", options) {}
 export class EventsRead extends HttpApiMiddleware.Tag<EventsRead>()("events:read", options) {}
 export class AgentsRead extends HttpApiMiddleware.Tag<AgentsRead>()("agents:read", options) {}
@@ -49,6 +50,7 @@ export const layer = Layer.mergeAll(
   Layer.effect(TasksWrite, check("tasks:write")),
   Layer.effect(TasksRun, check("tasks:run")),
   Layer.effect(RunsRead, check("runs:read")),
+  Layer.effect(RunsDecide, check("runs:decide")),
   Layer.effect(EventsPublish, check("events:publish")),
   Layer.effect(EventsRead, check("events:read")),
   Layer.effect(AgentsRead, check("agents:read")),

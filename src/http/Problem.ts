@@ -2,10 +2,12 @@ import type * as HttpApiError from "@effect/platform/HttpApiError"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { Schema } from "effect"
 import type * as Agent from "../domain/Agent.ts"
+import type { AlreadyDecided, ApprovalNotFound } from "../domain/Approval.ts"
 import type { BackfillNotFound } from "../domain/Backfill.ts"
 import type { EventNotFound } from "../domain/Event.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
-import type { RunFinished, RunNotFound } from "../domain/Run.ts"
+import type { NotRetryable, RunExpired } from "../domain/Rerun.ts"
+import type { RunFinished, RunNotFound, StepNotFound } from "../domain/Run.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type * as Task from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
@@ -41,8 +43,13 @@ export type ApiError =
   | HttpApiError.HttpApiDecodeError
   | InvalidPipeline
   | InvalidSchedule
+  | AlreadyDecided
+  | ApprovalNotFound
+  | NotRetryable
+  | RunExpired
   | RunFinished
   | RunNotFound
+  | StepNotFound
   | StoreUnavailable
   | Task.DuplicateRun
   | Task.DuplicateTask
@@ -94,6 +101,7 @@ const descriptions: Descriptions = {
   KeyNotFound: ({ key_id }) => ({ status: 404, code: "key_not_found", detail: `the agent has no key ${key_id}` }),
   TaskNotFound: ({ task_id }) => ({ status: 404, code: "task_not_found", detail: `there is no task ${task_id}` }),
   RunNotFound: ({ run_id }) => ({ status: 404, code: "run_not_found", detail: `there is no run ${run_id}` }),
+  StepNotFound: ({ step_id }) => ({ status: 404, code: "step_not_found", detail: `the run has no step ${step_id}` }),
   BackfillNotFound: ({ backfill_id }) => ({
     status: 404,
     code: "backfill_not_found",
@@ -133,6 +141,32 @@ const descriptions: Descriptions = {
     code: "nothing_to_snooze",
     detail: `the task is ${status} and has no next occurrence to put off`,
     more: { task_id }
+  }),
+  ApprovalNotFound: ({ step_id }) => ({
+    status: 404,
+    code: "approval_not_found",
+    detail: `step ${step_id} of the run does not wait for a decision of yours`
+  }),
+  AlreadyDecided: ({ reason, run_id, step_id }) => ({
+    status: 409,
+    code: reason === "decided" ? "already_decided" : "approval_expired",
+    detail: reason === "decided" ? `step ${step_id} was decided before` : `the time to decide step ${step_id} is over`,
+    more: { run_id, step_id }
+  }),
+  NotRetryable: ({ reason, run_id, state }) => ({
+    status: 409,
+    code: reason,
+    detail: {
+      run_unfinished: `the run is ${state}: only one that has ended is retried`,
+      run_skipped: "the run was skipped: run_now or a backfill runs what never ran",
+      pipeline_changed: "steps whose outputs are to be kept are not in that version of the pipeline"
+    }[reason],
+    more: { run_id, state }
+  }),
+  RunExpired: ({ run_id }) => ({
+    status: 410,
+    code: "run_expired",
+    detail: `run ${run_id} is older than the history is kept`
   }),
   RunFinished: ({ run_id, state }) => ({
     status: 409,
@@ -175,6 +209,7 @@ const titles: Readonly<Record<number, string>> = {
   404: "Not Found",
   405: "Method Not Allowed",
   409: "Conflict",
+  410: "Gone",
   412: "Precondition Failed",
   413: "Content Too Large",
   415: "Unsupported Media Type",

@@ -4,12 +4,26 @@ import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
 import { Instant } from "../domain/Instant.ts"
-import { Run, RunFinished, RunNotFound, RunState, RunSummary, Trigger } from "../domain/Run.ts"
-import { InvalidField } from "../domain/Task.ts"
-import { RunsRead, TasksRun } from "./Auth.ts"
+import { AlreadyDecided, Approval, ApprovalNotFound, Decided, Decision } from "../domain/Approval.ts"
+import { NotRetryable, Rerun, RunExpired } from "../domain/Rerun.ts"
+import {
+  Run,
+  RunFinished,
+  RunId,
+  RunItem,
+  RunNotFound,
+  RunState,
+  RunSummary,
+  StepNotFound,
+  Trigger
+} from "../domain/Run.ts"
+import { InvalidField, TaskCanceled } from "../domain/Task.ts"
+import { RunsDecide, RunsRead, TasksRun } from "./Auth.ts"
+import { body } from "./Bounded.ts"
 import { paging, query } from "./Requests.ts"
 
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of a run" }))
+const stepId = HttpApiSchema.param("step_id", Schema.String.annotations({ description: "id of a step of the run" }))
 
 const filters = query({
   ...paging,
@@ -38,10 +52,49 @@ export class RunsApi extends HttpApiGroup.make("runs")
       .annotate(OpenApi.Summary, "Read a run with its attempts and steps")
   )
   .add(
+    HttpApiEndpoint.get("items")`/runs/${id}/steps/${stepId}/items`
+      .setUrlParams(query(paging))
+      .addSuccess(Schema.Struct({ items: Schema.Array(RunItem), next_cursor: Schema.NullOr(Schema.String) }))
+      .addError(RunNotFound)
+      .addError(StepNotFound)
+      .addError(InvalidField)
+      .middleware(RunsRead)
+      .annotate(OpenApi.Summary, "List what became of the elements that a step ran over, in their order")
+  )
+  .add(
     HttpApiEndpoint.post("cancel")`/runs/${id}/cancel`
       .addSuccess(Run)
       .addError(RunNotFound)
       .addError(RunFinished)
       .middleware(TasksRun)
       .annotate(OpenApi.Summary, "Stop a run: at once while it waits, else at its next safe point")
+  )
+  .add(
+    HttpApiEndpoint.post("retry")`/runs/${id}/retry`
+      .setPayload(body(Rerun))
+      .addSuccess(Schema.Struct({ run_id: RunId }), { status: 202 })
+      .addError(RunNotFound)
+      .addError(RunExpired)
+      .addError(NotRetryable)
+      .addError(TaskCanceled)
+      .addError(InvalidField)
+      .middleware(TasksRun)
+      .annotate(OpenApi.Summary, "Run again what a run did not bring to its end, with the outputs of the steps before")
+  )
+  .add(
+    HttpApiEndpoint.post("decide")`/runs/${id}/steps/${stepId}/decide`
+      .setPayload(body(Decision))
+      .addSuccess(Decided)
+      .addError(ApprovalNotFound)
+      .addError(AlreadyDecided)
+      .middleware(RunsDecide)
+      .annotate(OpenApi.Summary, "Answer a step that waits for an approval; the first answer holds")
+  )
+  .add(
+    HttpApiEndpoint.get("approvals", "/approvals")
+      .setUrlParams(query(paging))
+      .addSuccess(Schema.Struct({ items: Schema.Array(Approval), next_cursor: Schema.NullOr(Schema.String) }))
+      .addError(InvalidField)
+      .middleware(RunsDecide)
+      .annotate(OpenApi.Summary, "List what waits for this agent's decision, newest first")
   ) {}

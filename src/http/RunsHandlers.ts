@@ -1,12 +1,15 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import { Effect } from "effect"
+import { InvalidField } from "../domain/Task.ts"
+import { Approvals } from "../layers/Approvals.ts"
+import { Reruns } from "../layers/Reruns.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Api } from "./Api.ts"
 import { CurrentAgent } from "./Auth.ts"
-import { pageRequest } from "./Requests.ts"
+import { pageRequest, traceparent } from "./Requests.ts"
 
 export const RunsHandlers = HttpApiBuilder.group(Api, "runs", (handlers) =>
-  Effect.map(Runs, (runs) =>
+  Effect.map(Effect.all([Runs, Reruns, Approvals]), ([runs, reruns, approvals]) =>
     handlers
       .handle("list", ({ urlParams: { cursor, limit, ...filter } }) =>
         Effect.gen(function* () {
@@ -14,6 +17,29 @@ export const RunsHandlers = HttpApiBuilder.group(Api, "runs", (handlers) =>
         })
       )
       .handle("get", ({ path }) => Effect.flatMap(CurrentAgent, (agent) => runs.get(agent, path.id)))
+      .handle("items", ({ path, urlParams: { cursor, limit = 50 } }) =>
+        Effect.gen(function* () {
+          const after = cursor === undefined ? -1 : /^\d{1,5}$/.test(cursor) ? Number(cursor) : null
+          if (after === null) {
+            return yield* new InvalidField({ path: "query.cursor", message: "is no cursor of a list's next_cursor" })
+          }
+          const { items, next } = yield* runs.items(yield* CurrentAgent, path.id, path.step_id, after, limit)
+          return { items, next_cursor: next === null ? null : String(next) }
+        })
+      )
+      .handle("retry", ({ path, payload }) =>
+        Effect.gen(function* () {
+          return { run_id: yield* reruns.retry(yield* CurrentAgent, path.id, payload, yield* traceparent) }
+        })
+      )
+      .handle("decide", ({ path, payload }) =>
+        Effect.flatMap(CurrentAgent, (agent) => approvals.decide(agent, path.id, path.step_id, payload))
+      )
+      .handle("approvals", ({ urlParams }) =>
+        Effect.gen(function* () {
+          return yield* approvals.list(yield* CurrentAgent, yield* pageRequest(urlParams))
+        })
+      )
       .handle("cancel", ({ path }) => Effect.flatMap(CurrentAgent, (agent) => runs.cancel(agent, path.id)))
   )
 )

@@ -13,6 +13,7 @@ import { AgentsHandlers } from "./AgentsHandlers.ts"
 import { Api } from "./Api.ts"
 import * as Auth from "./Auth.ts"
 import { EventsHandlers } from "./EventsHandlers.ts"
+import { PipelinesHandlers } from "./PipelinesHandlers.ts"
 import * as Problem from "./Problem.ts"
 import { BadRequest, guarded, maxBody, refusal } from "./Requests.ts"
 import { RunsHandlers } from "./RunsHandlers.ts"
@@ -104,7 +105,15 @@ const edge = HttpApiBuilder.middleware((app) =>
   })
 )
 
-const groups = [TasksHandlers, RunsHandlers, SchedulesHandlers, EventsHandlers, AgentsHandlers, SystemHandlers] as const
+const groups = [
+  TasksHandlers,
+  RunsHandlers,
+  SchedulesHandlers,
+  PipelinesHandlers,
+  EventsHandlers,
+  AgentsHandlers,
+  SystemHandlers
+] as const
 
 /** The whole API, to be given a server and the services. */
 export const layer = HttpApiBuilder.serve().pipe(

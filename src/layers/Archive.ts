@@ -13,18 +13,20 @@ export const endedRow = (
   ${end.reason ?? null}::text AS skip_reason, 0 AS last_crash`
 
 /**
- * The CTEs that write ended runs to history: their live steps, attempts and those of `given` move to `run_step`, the run to
+ * The CTEs that write ended runs to history: what they wait for goes, a step under way is canceled, their live steps, attempts and those of `given` move to `run_step`, the run to
  * `task_run`, and one batch of state changes to the outbox. They follow the CTEs `given` (steps not stored yet, with the
  * columns of `live_step` but `kind` and `worker_id`) and `ended` (deleted rows of `due_work` with the columns of `endedRow`).
  */
 export const archive = (sql: SqlClient.SqlClient) => sql`
+  unwaited AS (DELETE FROM pending_item WHERE run_id = ANY (ARRAY(SELECT id FROM ended))),
   moved AS (DELETE FROM live_step WHERE run_id = ANY (ARRAY(SELECT id FROM ended)) RETURNING *),
   told_steps AS (
     SELECT DISTINCT ON (run_id, step_id, item) * FROM (
       SELECT 0 AS stored, g.run_id, g.step_id, g.item, g.position, g.uses, g.state, g.attempt, g.input, g.output, g.error, g.simulated,
         g.logs, g.started_at, g.finished_at FROM given g
       UNION ALL
-      SELECT 1, m.run_id, m.step_id, m.item, m.position, m.uses, m.state, m.attempt, m.input, m.output, m.error, m.simulated,
+      SELECT 1, m.run_id, m.step_id, m.item, m.position, m.uses,
+        CASE WHEN m.state IN ('running', 'waiting') THEN 'canceled' ELSE m.state END, m.attempt, m.input, m.output, m.error, m.simulated,
         m.logs, m.started_at, m.finished_at FROM moved m WHERE m.kind = 'step') AS known
     ORDER BY run_id, step_id, item, stored),
   past_attempts AS (

@@ -12,22 +12,23 @@ export const enqueueStatement = (sql: SqlClient.SqlClient) => (work: ReadonlyArr
     WITH given AS MATERIALIZED (
       SELECT * FROM jsonb_to_recordset(${JSON.stringify(work.map(row))}::jsonb) AS g (id uuid, task_id uuid, task_version integer,
         agent_id uuid, namespace text, key text, trigger text, scheduled_for timestamptz(3), due_at timestamptz(3), priority smallint,
-        concurrency_key text, deadline_at timestamptz(3), start_by timestamptz(3), serial boolean, event_id uuid, backfill_id uuid, hops smallint,
-        traceparent text, input jsonb)),
+        concurrency_key text, deadline_at timestamptz(3), start_by timestamptz(3), serial boolean, event_id uuid, backfill_id uuid, parent_run_id uuid, retry_of uuid,
+        hops smallint, traceparent text, input jsonb)),
     guarded AS (
       INSERT INTO occurrence (task_id, key, run_id, input, created_at)
       SELECT task_id, key, id, input, ${now} FROM given WHERE trigger <> 'schedule'
       ON CONFLICT (task_id, key) DO NOTHING RETURNING run_id),
     queued AS (
       INSERT INTO due_work (id, task_id, key, agent_id, namespace, task_version, trigger, state, scheduled_for, due_at, run_at,
-        priority, rank, deadline_at, start_by, concurrency_key, serial, snoozed, event_id, backfill_id, hops, traceparent, created_at)
+        priority, rank, deadline_at, start_by, concurrency_key, serial, snoozed, event_id, backfill_id, parent_run_id, retry_of,
+        hops, traceparent, created_at)
       SELECT g.id, g.task_id, g.key, g.agent_id, g.namespace, g.task_version, g.trigger,
         CASE WHEN g.due_at > ${now} THEN 'later'
           WHEN g.serial AND (EXISTS (SELECT FROM due_work o WHERE o.task_id = g.task_id AND o.backfill_id IS NULL)
             OR EXISTS (SELECT FROM given p WHERE p.task_id = g.task_id AND p.id < g.id)) THEN 'blocked'
           ELSE 'ready' END,
         g.scheduled_for, g.due_at, g.due_at, g.priority, g.priority, g.deadline_at, g.start_by, g.concurrency_key, g.serial,
-        g.trigger = 'schedule' AND g.due_at > ${now}, g.event_id, g.backfill_id,
+        g.trigger = 'schedule' AND g.due_at > ${now}, g.event_id, g.backfill_id, g.parent_run_id, g.retry_of,
         g.hops, g.traceparent, ${now}
       FROM given g
       WHERE g.trigger = 'schedule' OR g.id IN (SELECT run_id FROM guarded)

@@ -2,45 +2,104 @@ import { Cause, Clock, DateTime, Duration, Effect, Exit, Option, Random } from "
 import type { DueWork } from "../domain/DueWork.ts"
 import { delay } from "../domain/Retry.ts"
 import type { RunError } from "../domain/Run.ts"
-import type { End, StepRecord } from "../domain/Settlement.ts"
+import type { End } from "../domain/Settlement.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
-import { Pipeline, runError } from "./Pipeline.ts"
+import type { Pipeline, PipelineRun } from "./Pipeline.ts"
+import { runError } from "./PipelineState.ts"
 import type { Plan, RunInput } from "./Plans.ts"
+import type { LeaseIo } from "./RunIo.ts"
 
 /** Why a run's work is interrupted. */
 export type Interruption = "canceled" | "lost" | "shutdown"
 
-/** The work of one lease: the pipeline, within the attempt's timeout and the run's deadline. Fails with what ends the attempt. */
+/** Why an attempt ended, and how long its tool asked to be left alone, milliseconds. */
+export interface AttemptFailed {
+  readonly error: RunError
+  readonly notBefore: number
+}
+
+/** The run goes on when something has come, or at `until` (epoch milliseconds; null for never by itself). */
+export interface Parked {
+  readonly until: number | null
+}
+
+/**
+ * The work of one lease: the pipeline, within the attempt's timeout and the run's deadline; after the final failure what the
+ * pipeline says for that. Answers null when all is done, or what it waits for. Fails with what ends the attempt.
+ */
 export const execute = (
   pipeline: typeof Pipeline.Service,
   work: DueWork,
   plan: Plan | undefined,
   input: RunInput,
-  record: (step: StepRecord) => Effect.Effect<void>
-): Effect.Effect<void, RunError> =>
+  io: LeaseIo
+): Effect.Effect<Parked | null, AttemptFailed> =>
   Effect.gen(function* () {
-    if (plan === undefined) return yield* Effect.fail(unreadable)
-    const { timeout_seconds } = plan.definition
+    if (plan === undefined) return yield* Effect.fail({ error: unreadable, notBefore: 0 })
+    const run = pipeline.open(plan, work, input, io)
+    if (input.failed !== null) return yield* afterFailure(run, plan, work, { error: input.failed, notBefore: 0 })
+    const ended = yield* within(run.main, plan, work, io)
+    if (ended.at === "done") return null
+    if (ended.at === "waiting") return parked(work, ended.until)
+    const { error, notBefore } = ended
+    if (!isFinal(error, work, plan)) return yield* Effect.fail({ error, notBefore })
+    if (plan.pipeline.failure.steps.length > 0) yield* io.save([], error)
+    return yield* afterFailure(run, plan, work, { error, notBefore })
+  })
+
+type MainEnd =
+  | { readonly at: "done" }
+  | { readonly at: "waiting"; readonly until: number | null }
+  | (AttemptFailed & { readonly at: "failed" })
+
+/** A part of the pipeline, cut off by what is left of the attempt's timeout or of the run's deadline. */
+const within = (
+  main: PipelineRun["main"],
+  { definition: { timeout_seconds } }: Plan,
+  work: DueWork,
+  io: LeaseIo
+): Effect.Effect<MainEnd> =>
+  Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const attemptLeft = timeout_seconds * 1000 - work.spent_ms
     const runLeft = work.deadline_at === null ? Infinity : DateTime.toEpochMillis(work.deadline_at) - now
-    let cut: string | null = null
-    const ended = yield* pipeline
-      .run(plan, work, input, (step) => {
-        if (step.state === "canceled") cut = step.step_id
-        return record(step)
-      })
-      .pipe(Effect.timeoutOption(Duration.millis(Math.max(0, Math.min(attemptLeft, runLeft)))))
-    if (Option.isNone(ended)) {
-      const error =
-        runLeft <= attemptLeft
-          ? StepFailed.of("deadline", "the run's deadline has passed")
-          : StepFailed.of("timeout", `the attempt took longer than ${timeout_seconds} s`)
-      return yield* Effect.fail({ ...runError(null, error), step_id: cut })
+    const ended = yield* Effect.timeoutOption(main, Duration.millis(Math.max(0, Math.min(attemptLeft, runLeft))))
+    if (Option.isSome(ended)) {
+      if (ended.value.at !== "failed") return ended.value
+      const { error, step } = ended.value
+      return { at: "failed", error: runError(step.id, error), notBefore: (error.retry_after_seconds ?? 0) * 1000 }
     }
-    const failed = ended.value
-    if (failed !== null) return yield* Effect.fail(runError(failed.step, failed.error))
+    const error =
+      runLeft <= attemptLeft
+        ? StepFailed.of("deadline", "the run's deadline has passed")
+        : StepFailed.of("timeout", `the attempt took longer than ${timeout_seconds} s`)
+    const cut = io.unsaved().find(({ state }) => state === "canceled")
+    return { at: "failed", error: runError(cut?.step_id ?? null, error), notBefore: 0 }
   })
+
+/** No other attempt follows. */
+const isFinal = (error: RunError, work: DueWork, plan: Plan): boolean =>
+  !error.retryable || work.attempt > plan.definition.max_retries
+
+/** Runs what follows the final failure, which stays the run's end whatever becomes of it. */
+const afterFailure = (
+  run: PipelineRun,
+  plan: Plan,
+  work: DueWork,
+  failed: AttemptFailed
+): Effect.Effect<Parked, AttemptFailed> =>
+  Effect.gen(function* () {
+    if (plan.pipeline.failure.steps.length === 0) return yield* Effect.fail(failed)
+    const ended = yield* Effect.timeoutOption(run.failure, Duration.seconds(plan.definition.timeout_seconds))
+    return Option.isSome(ended) && ended.value.at === "waiting"
+      ? parked(work, ended.value.until)
+      : yield* Effect.fail(failed)
+  })
+
+/** Looked at again at the run's deadline, whatever it waits for. */
+const parked = ({ deadline_at }: DueWork, until: number | null): Parked => ({
+  until: deadline_at === null ? until : Math.min(until ?? Infinity, DateTime.toEpochMillis(deadline_at))
+})
 
 const unreadable = runError(null, StepFailed.of("internal", "the task's revision cannot be run by this version"))
 
@@ -60,28 +119,36 @@ export const withoutStart = (work: DueWork, now: number): End | null => {
 
 /** How a lease ends, by how its work ended at `now`; null where the lease is somebody else's by then. */
 export const endOf = (
-  exit: Exit.Exit<void, RunError>,
+  exit: Exit.Exit<Parked | null, AttemptFailed>,
   work: DueWork,
   plan: Plan | undefined,
   reason: Interruption,
-  now: number
+  now: number,
+  signals: number
 ): Effect.Effect<End | null> =>
   Effect.gen(function* () {
-    if (Exit.isSuccess(exit)) return { outcome: "ended", state: "succeeded", error: null }
+    if (Exit.isSuccess(exit)) {
+      return exit.value === null
+        ? { outcome: "ended", state: "succeeded", error: null }
+        : { outcome: "parked", signals, expires_at: exit.value.until }
+    }
     if (Cause.isInterruptedOnly(exit.cause)) {
       if (reason === "lost") return null
       return reason === "canceled" ? canceled : { outcome: "released" }
     }
-    const error = yield* Effect.catchAll(Cause.failureOption(exit.cause), () => unexpected(exit.cause, work))
-    if (!error.retryable || plan === undefined || work.attempt > plan.definition.max_retries) {
-      return { outcome: "ended", state: "failed", error }
-    }
-    const unit = yield* Random.next
-    return { outcome: "retried", error, run_at: now + delay(plan.definition, work.attempt, unit) }
+    const { error, notBefore } = yield* Effect.catchAll(Cause.failureOption(exit.cause), () =>
+      unexpected(exit.cause, work)
+    )
+    if (plan === undefined || isFinal(error, work, plan)) return { outcome: "ended", state: "failed", error }
+    const pause = Math.max(notBefore, delay(plan.definition, work.attempt, yield* Random.next))
+    return { outcome: "retried", error, run_at: now + pause }
   })
 
-const unexpected = (cause: Cause.Cause<RunError>, work: DueWork) =>
+const unexpected = (cause: Cause.Cause<AttemptFailed>, work: DueWork) =>
   Effect.logError("A run ended unexpectedly.", cause).pipe(
     Effect.annotateLogs({ run_id: work.id, task_id: work.task_id }),
-    Effect.as(runError(null, StepFailed.of("internal", "the run ended unexpectedly; the log has the details")))
+    Effect.as({
+      error: runError(null, StepFailed.of("internal", "the run ended unexpectedly; the log has the details")),
+      notBefore: 0
+    })
   )

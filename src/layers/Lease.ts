@@ -1,18 +1,27 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
 import { DueWork } from "../domain/DueWork.ts"
-import type { Held, NewWork, Renewed, Settlement, TurnResult } from "../domain/Settlement.ts"
+import type { Held, NewWork, Progress, Renewed, Settlement, TurnResult } from "../domain/Settlement.ts"
+import { plain } from "../domain/Line.ts"
+import type { Line } from "../domain/Line.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import type { Answer } from "../domain/Wait.ts"
 import { archive, endedRow } from "./Archive.ts"
 import { Renewals, storeErrors } from "./Db.ts"
 import { enqueueStatement } from "./Enqueue.ts"
 import * as Metrics from "./Metrics.ts"
+import { promoteStatements } from "./Promotion.ts"
+import { recordStatement } from "./Recording.ts"
 import { rescueStatement } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
 import { turnStatement } from "./Turn.ts"
 import type { TurnRow } from "./Turn.ts"
+import { lineStatements } from "./Waiting.ts"
 
-/** Who may work on a due row, and until when. Owns `due_work`, `live_step`, `concurrency`, `occurrence` and the history. */
+/**
+ * Who may work on a due row, and until when. Owns `due_work`, `live_step`, `pending_item`, `concurrency`,
+ * `occurrence` and the history.
+ */
 export class Lease extends Context.Tag("ordinaut/Lease")<
   Lease,
   {
@@ -20,14 +29,30 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
     readonly enqueue: (work: ReadonlyArray<NewWork>) => Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
     /**
      * In one transaction: settles the finished, frees and hands on their slots, leases up to `capacity` others. Suspects,
-     * which were there at two crashes, are leased only when asked for, and then nothing else.
+     * which were there at two crashes, are leased only when asked for, and then nothing else. The best rank goes first, and
+     * within a rank the agents of `line` take turns.
      */
     readonly turn: (
       worker: string,
       settled: ReadonlyArray<Settlement>,
       capacity: number,
-      suspects?: boolean
+      suspects?: boolean,
+      line?: Line
     ) => Effect.Effect<TurnResult, StoreUnavailable>
+    /**
+     * Stores steps that have ended, and what their runs wait for from now on; an earlier wait of the same step and element is
+     * replaced. Answers the ids of the runs whose lease still held; of the others nothing was written.
+     */
+    readonly record: (progress: ReadonlyArray<Progress>) => Effect.Effect<ReadonlySet<string>, StoreUnavailable>
+    /** Gives a run that is queued what an ended one had finished of some steps. Joins the caller's transaction. */
+    readonly takeOver: (id: string, from: string, steps: ReadonlyArray<string>) => Effect.Effect<void, StoreUnavailable>
+    /**
+     * Writes what was waited for and signals the runs, in one statement. The first answer to a wait holds; answers the ids of the
+     * waits whose it was. Joins the caller's transaction.
+     */
+    readonly answer: (answers: ReadonlyArray<Answer>) => Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
+    /** Who waits to be leased, from the agent after `after` on. */
+    readonly line: (after: string | null) => Effect.Effect<Line, StoreUnavailable>
     /** Moves the end of the leases to now + the lease's length; a lease that is not answered is lost. */
     readonly renew: (
       worker: string,
@@ -74,12 +99,13 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
       // Of its own connection: no queue of other statements keeps a renewal waiting.
       const renewals = yield* Renewals
       const turn = turnStatement(sql)
+      const look = lineStatements(sql)
       const rescue = rescueStatement(sql, leaseFor)
       const enqueue = enqueueStatement(sql)
+      const record = recordStatement(sql)
+      const promote = promoteStatements(sql)
       const archived = archive(sql)
       const now = Effect.map(DateTime.now, DateTime.toDateUtc)
-      const hasElder = (row: string) =>
-        sql`EXISTS (SELECT FROM due_work o WHERE o.task_id = ${sql(`${row}.task_id`)} AND o.id < ${sql(`${row}.id`)} AND o.backfill_id IS NULL)`
       const until = (from: Date) => new Date(from.getTime() + Duration.toMillis(leaseFor))
 
       return Lease.of({
@@ -87,7 +113,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           return work.length === 0 ? [] : yield* enqueue(work, yield* now)
         }, storeErrors),
 
-        turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false) {
+        turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false, line = plain) {
           const at = yield* now
           const started = performance.now()
           const { blocked, done, leased } = yield* turn({
@@ -95,6 +121,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
             settled,
             capacity,
             suspects,
+            line,
             now: at,
             until: until(at)
           }).pipe(Effect.flatMap(decodeTurn))
@@ -108,13 +135,41 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           return { leased, lost, blocked }
         }, storeErrors),
 
+        record: Effect.fn("Lease.record")(function* (progress) {
+          return progress.length === 0 ? new Set<string>() : yield* record(progress, yield* now)
+        }, storeErrors),
+
+        takeOver: Effect.fn("Lease.takeOver")(function* (id, from, steps) {
+          yield* sql`
+            INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs,
+              started_at, finished_at)
+            SELECT ${id}, 'step', step_id, item, position, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
+            FROM run_step WHERE run_id = ${from} AND step_id = ANY (${[...steps]}::text[])`
+        }, storeErrors),
+
+        answer: Effect.fn("Lease.answer")(function* (answers) {
+          if (answers.length === 0) return []
+          const rows = yield* sql<{ id: string }>`
+            WITH given AS MATERIALIZED (
+              SELECT * FROM jsonb_to_recordset(${JSON.stringify(answers)}::jsonb) AS g (id uuid, result jsonb)),
+            answered AS (
+              UPDATE pending_item p SET result = g.result, locked_until = NULL FROM given g
+              WHERE p.id = g.id AND p.result IS NULL RETURNING p.id, p.run_id),
+            signaled AS (
+              UPDATE due_work SET signals = signals + 1, state = CASE state WHEN 'parked' THEN 'ready' ELSE state END
+              WHERE id = ANY (ARRAY(SELECT run_id FROM answered)))
+            SELECT id FROM answered`
+          return rows.map(({ id }) => id)
+        }, storeErrors),
+        line: Effect.fn("Lease.line")(look, storeErrors),
+
         renew: Effect.fn("Lease.renew")(function* (worker, held) {
           const at = yield* now
           return yield* renewals<Renewed>`
               UPDATE due_work AS d SET locked_until = greatest(d.locked_until, ${until(at)}::timestamptz)
               FROM unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ lease_no }) => lease_no)}::integer[]) AS h (id, lease_no)
               WHERE d.id = h.id AND d.lease_no = h.lease_no AND d.state = 'leased' AND d.locked_by = ${worker}
-              RETURNING d.id, d.lease_no, d.cancel_requested_at IS NOT NULL AS cancel_requested`
+              RETURNING d.id, d.lease_no, d.signals, d.cancel_requested_at IS NOT NULL AS cancel_requested`
         }, storeErrors),
 
         rescue: Effect.gen(function* () {
@@ -151,39 +206,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           return gained.length
         }).pipe(Effect.withSpan("Lease.age"), storeErrors),
 
-        promote: Effect.gen(function* () {
-          const at = yield* now
-          const due = yield* sql`
-              UPDATE due_work d SET state = CASE WHEN d.serial AND ${hasElder("d")} THEN 'blocked' ELSE 'ready' END
-              WHERE id = ANY (ARRAY(
-                SELECT id FROM due_work WHERE state = 'later' AND run_at <= ${at} AND NOT held
-                ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
-              RETURNING id`
-          const expired = yield* sql`
-              UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
-                SELECT id FROM due_work WHERE state = 'parked' AND expires_at <= ${at}
-                ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
-              RETURNING id`
-          // A slot freed while a row was being blocked wakes nobody; this finds such rows, as many as there are free slots.
-          const unblocked = yield* sql`
-              UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
-                SELECT w.id FROM (
-                  SELECT DISTINCT namespace, concurrency_key AS key FROM due_work
-                  WHERE state = 'blocked' AND concurrency_key IS NOT NULL) AS k
-                CROSS JOIN LATERAL (
-                  SELECT "limit" - in_use AS free FROM concurrency WHERE namespace = k.namespace AND key = k.key AND in_use < "limit" LIMIT 1) AS c
-                CROSS JOIN LATERAL (
-                  SELECT id FROM due_work b WHERE b.state = 'blocked' AND b.namespace = k.namespace AND b.concurrency_key = k.key
-                    AND NOT (b.serial AND ${hasElder("b")})
-                  ORDER BY b.rank, b.due_at, b.id LIMIT c.free FOR UPDATE SKIP LOCKED) AS w))
-              RETURNING id`
-          const freed = yield* sql`
-              UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
-                SELECT w.id FROM due_work w WHERE w.state = 'blocked' AND w.serial AND w.concurrency_key IS NULL AND NOT ${hasElder("w")}
-                ORDER BY w.rank, w.due_at, w.id LIMIT 1000 FOR UPDATE SKIP LOCKED))
-              RETURNING id`
-          return due.length + expired.length + unblocked.length + freed.length
-        }).pipe(Effect.withSpan("Lease.promote"), storeErrors),
+        promote: Effect.flatMap(now, promote).pipe(Effect.withSpan("Lease.promote"), storeErrors),
 
         cancel: Effect.fn("Lease.cancel")(function* (ids) {
           if (ids.length === 0) return { ended: [], asked: [] }

@@ -1,283 +1,159 @@
-import { Clock, Context, DateTime, Duration, Effect, Either, Layer, LogLevel, Random, Schedule } from "effect"
+import { Clock, Context, Duration, Effect, Layer, Queue } from "effect"
+import type { Scope } from "effect"
+import type { CheckedStep, Part } from "../domain/CheckedPipeline.ts"
 import type { DueWork } from "../domain/DueWork.ts"
-import { holds } from "../domain/Expression.ts"
-import type { Bindings } from "../domain/Expression.ts"
-import { maxDepth, sizeOf } from "../domain/Json.ts"
-import type { JsonObject, JsonValue } from "../domain/Json.ts"
-import type { CheckedStep } from "../domain/PipelineChecks.ts"
-import { delay } from "../domain/Retry.ts"
-import type { RunError } from "../domain/Run.ts"
 import type { StepRecord } from "../domain/Settlement.ts"
-import { StepFailed } from "../domain/StepFailed.ts"
-import { maxRenderedBytes, render, renderText } from "../domain/Template.ts"
-import type { ToolResult } from "../domain/ToolCall.ts"
-import * as Metrics from "./Metrics.ts"
+import type { StepFailed } from "../domain/StepFailed.ts"
+import { PipelineState } from "./PipelineState.ts"
 import type { Plan, RunInput } from "./Plans.ts"
+import type { RunIo } from "./RunIo.ts"
+import type { Running } from "./StepCall.ts"
+import { earliest, runStep } from "./StepRun.ts"
+import type { StepEnd } from "./StepRun.ts"
 import { Tools } from "./Tools.ts"
 
-/** What a step may take when neither it nor its tool says so. */
-const defaultTimeoutSeconds = 30
-/** Bytes of one output, and of all inputs and outputs of a run, as JSON. */
-const mostOutput = 1_048_576
-const mostOfRun = 16 * 1_048_576
+/** Steps of one run at the same time: each may hold a connection. */
+const mostAtOnce = 50
 
-/** The step that ended a run in failure. */
-export interface Failure {
-  readonly step: CheckedStep
-  readonly error: StepFailed
+/** How a part of a pipeline stands: `until` is epoch milliseconds, or null for as long as it takes. */
+export type PartEnd =
+  | { readonly at: "done" }
+  | { readonly at: "failed"; readonly step: CheckedStep; readonly error: StepFailed }
+  | { readonly at: "waiting"; readonly until: number | null }
+
+/** A pipeline under one lease. */
+export interface PipelineRun {
+  /** Runs the steps from the first that is not finished. Every step that ends is noted before another starts. */
+  readonly main: Effect.Effect<PartEnd>
+  /** Likewise the steps of `on_failure`. */
+  readonly failure: Effect.Effect<PartEnd>
 }
 
-/** Runs pipelines: renders, decides, calls, records. */
+/** Runs pipelines: in order, or as the needs of the steps say. */
 export class Pipeline extends Context.Tag("ordinaut/Pipeline")<
   Pipeline,
   {
-    /**
-     * Runs the steps of a plan in order, from the first that is not finished. Every step that ends is given to `record`
-     * before the next one starts. Answers the failure that ended the run, or null when all steps are done.
-     */
-    readonly run: (
-      plan: Plan,
-      work: DueWork,
-      input: RunInput,
-      record: (step: StepRecord) => Effect.Effect<void>
-    ) => Effect.Effect<Failure | null>
+    /** A run's pipeline, with what earlier leases left of it. */
+    readonly open: (plan: Plan, work: DueWork, input: RunInput, io: RunIo) => PipelineRun
   }
 >() {
   static readonly layer = Layer.effect(
     this,
-    Effect.gen(function* () {
-      const tools = yield* Tools
-
-      const call = (plan: Plan, step: CheckedStep, input: JsonValue, bindings: Bindings, work: DueWork) =>
-        Effect.gen(function* () {
-          const { pipeline } = plan
-          const idempotencyKey =
-            step.idempotencyKey === undefined
-              ? `${work.id}:${step.id}`
-              : yield* renderText(step.idempotencyKey, bindings, pipeline).pipe(Either.mapLeft(StepFailed.ofExpression))
-          let calls = 0
-          const once = Effect.suspend(() => {
-            calls++
-            return tools.call({ pipeline, step, work, item: -1, input, bindings, idempotencyKey })
-          }).pipe(
-            Effect.timeoutFail({
-              duration: Duration.seconds(step.timeoutSeconds ?? defaultTimeoutSeconds),
-              onTimeout: () =>
-                StepFailed.of(
-                  "timeout",
-                  `${step.uses} gave no answer within ${step.timeoutSeconds ?? defaultTimeoutSeconds} s`
-                )
-            }),
-            // A bug in a tool fails its step; it does not take the worker down.
-            Effect.catchAllDefect((defect) =>
-              Effect.logError("A tool threw.", defect).pipe(
-                Effect.zipRight(StepFailed.of("internal", "the tool ended unexpectedly; the log has the details"))
-              )
-            ),
-            Effect.tapBoth({
-              onSuccess: () => counted(step, "succeeded"),
-              onFailure: ({ code }) => counted(step, code)
-            })
-          )
-          const result = yield* Effect.either(step.retry === undefined ? once : Effect.retry(once, retries(step.retry)))
-          return { result, calls }
-        })
-
-      const counted = (step: CheckedStep, outcome: string) =>
-        Effect.sync(() => Metrics.toolCalls.add(1, { tool_kind: tools.kindOf(step), outcome }))
-
-      return Pipeline.of({
-        run: Effect.fn("Pipeline.run")(function* (plan, work, input, record) {
-          const { pipeline } = plan
-          const state = resume(plan, input)
-          let index = 0
-          while (index < pipeline.steps.length) {
-            const step = pipeline.steps[index]
-            if (step === undefined) break
-            index++
-            if (state.finished.has(step.id)) {
-              index = state.jumps.get(step.id) ?? index
-              continue
-            }
-            const started_at = yield* Clock.currentTimeMillis
-            const bindings = bindingsOf(plan, work, input, state)
-            const before = state.calls.get(step.id) ?? 0
-            const ended = (
-              end: Pick<StepRecord, "state" | "input" | "output" | "error"> & {
-                readonly calls?: number
-                readonly simulated?: boolean
-                readonly logs?: StepRecord["logs"]
-              }
-            ) =>
-              Effect.gen(function* () {
-                const finished_at = yield* Clock.currentTimeMillis
-                const { calls = 0, logs = [], simulated = false, ...rest } = end
-                const labels = { tool_kind: tools.kindOf(step), outcome: end.state }
-                Metrics.steps.add(1, labels)
-                Metrics.stepDuration.add((finished_at - started_at) / 1000, labels)
-                remember(state, step, end.output, end.error)
-                yield* record({
-                  step_id: step.id,
-                  position: step.index,
-                  item: -1,
-                  uses: step.uses,
-                  attempt: before + calls,
-                  simulated,
-                  logs,
-                  started_at,
-                  finished_at,
-                  ...rest
-                })
-              })
-
-            const prepared = prepare(step, bindings, pipeline.strict)
-            if (Either.isRight(prepared) && prepared.right === "skip") {
-              yield* ended({ state: "skipped", input: null, output: null, error: null })
-              continue
-            }
-            const rendered = Either.isRight(prepared) && prepared.right !== "skip" ? prepared.right.input : null
-            const { calls, result } = Either.isLeft(prepared)
-              ? { result: Either.left(prepared.left), calls: 0 }
-              : yield* call(plan, step, rendered, bindings, work).pipe(
-                  Effect.onInterrupt(() => ended({ state: "canceled", input: rendered, output: null, error: null })),
-                  Effect.catchAll((error) => Effect.succeed({ result: Either.left(error), calls: 0 }))
-                )
-            const judged = Either.flatMap(result, (given) => weighed(state, rendered, given))
-            if (Either.isRight(judged)) {
-              const { log, output, simulated } = judged.right
-              const logs = log === undefined ? [] : [{ ...log, at: DateTime.formatIso(yield* DateTime.now) }]
-              if (log !== undefined) {
-                yield* Effect.logWithLevel(logLevels[log.level], log.message).pipe(
-                  Effect.annotateLogs({ run_id: work.id, task_id: work.task_id, step_id: step.id, data: log.data })
-                )
-              }
-              yield* ended({ state: "succeeded", input: rendered, output, error: null, calls, simulated, logs })
-              continue
-            }
-            const error = judged.left
-            yield* ended({ state: "failed", input: rendered, output: null, error: runError(step, error), calls })
-            if (step.onError === "fail") return { step, error }
-            if (step.onError !== "continue") {
-              for (const jumped of pipeline.steps.slice(index, step.onError.goto)) {
-                const now = yield* Clock.currentTimeMillis
-                remember(state, jumped, null, null)
-                yield* record(skippedRecord(jumped, now))
-              }
-              index = step.onError.goto
-            }
+    Effect.map(Tools, (tools) =>
+      Pipeline.of({
+        open: (plan, work, input, io) => {
+          const running = { plan, work, io, tools, state: new PipelineState(plan, work, input) }
+          const run = (part: Part) =>
+            part.needs === null
+              ? inOrder(running, part.steps)
+              : Effect.scoped(asNeeded(running, part.steps, part.needs))
+          return {
+            main: Effect.suspend(() => run(plan.pipeline.main)).pipe(Effect.withSpan("Pipeline.main")),
+            failure: Effect.suspend(() => {
+              running.state.closeMain()
+              return run(plan.pipeline.failure)
+            }).pipe(Effect.withSpan("Pipeline.failure"))
           }
-          return null
-        })
+        }
       })
-    })
+    )
   )
 }
 
-const logLevels = { debug: LogLevel.Debug, info: LogLevel.Info, warn: LogLevel.Warning, error: LogLevel.Error }
-
-/** What is known of the run so far. */
-interface State {
-  readonly finished: Set<string>
-  readonly jumps: Map<string, number>
-  readonly calls: Map<string, number>
-  readonly steps: Record<string, JsonValue>
-  readonly errors: Record<string, JsonValue>
-  /** What the inputs and outputs of the run take so far, as JSON. */
-  bytes: number
-}
-
-/** Bounds the output of a step, and what a run stores in all: a statement has to carry it. */
-const weighed = (state: State, input: JsonValue, given: ToolResult): Either.Either<ToolResult, StepFailed> => {
-  // A simulated output wraps its input.
-  const output = sizeOf(given.output, mostOutput + maxRenderedBytes, maxDepth + 2)
-  if (output === undefined || (!given.simulated && output > mostOutput)) {
-    return Either.left(StepFailed.of("output_too_large", `the output of a step has at most ${mostOutput} bytes`))
-  }
-  state.bytes += output + (sizeOf(input, maxRenderedBytes) ?? maxRenderedBytes)
-  return state.bytes > mostOfRun
-    ? Either.left(StepFailed.of("output_too_large", `the steps of a run store at most ${mostOfRun} bytes together`))
-    : Either.right(given)
-}
-
-/** `Object.create(null)`: a step may be called `__proto__`, which is a name like any other. */
-const bare = (): Record<string, JsonValue> => Object.create(null)
-
-const remember = ({ errors, finished, steps }: State, step: CheckedStep, output: JsonValue, error: RunError | null) => {
-  finished.add(step.id)
-  steps[step.id] = output
-  if (step.saveAs !== undefined) steps[step.saveAs] = output
-  if (error !== null) errors[step.id] = error
-}
-
-/** Steps that earlier attempts finished are not run again; one that failed and did not end the run counts as finished. */
-const resume = ({ pipeline }: Plan, input: RunInput): State => {
-  const state: State = {
-    finished: new Set(),
-    jumps: new Map(),
-    calls: new Map(),
-    steps: bare(),
-    errors: bare(),
-    bytes: 0
-  }
-  for (const known of input.finished) {
-    const step = pipeline.steps.find(({ id }) => id === known.step_id)
-    if (step === undefined) continue
-    state.calls.set(step.id, known.attempt)
-    if (known.state === "canceled" || (known.state === "failed" && step.onError === "fail")) continue
-    remember(state, step, known.output, known.error)
-    state.bytes += sizeOf(known.output, 2 * mostOutput, maxDepth + 2) ?? mostOutput
-    if (known.state === "failed" && typeof step.onError === "object") state.jumps.set(step.id, step.onError.goto)
-  }
-  return state
-}
-
-const bindingsOf = ({ definition, pipeline, zone }: Plan, work: DueWork, input: RunInput, state: State): Bindings => ({
-  params: input.params ?? pipeline.params,
-  steps: state.steps,
-  errors: state.errors,
-  event: input.event,
-  events: input.events ?? null,
-  run: {
-    id: work.id,
-    attempt: work.attempt,
-    scheduled_for: DateTime.formatIso(work.scheduled_for),
-    trigger: work.trigger
-  },
-  task: { id: work.task_id, title: definition.title, labels: definition.labels },
-  // The first start of the run: the same for every step and every attempt.
-  now: DateTime.toEpochMillis(work.started_at),
-  zone
-})
-
-const prepare = (
-  step: CheckedStep,
-  bindings: Bindings,
-  strict: boolean
-): Either.Either<{ readonly input: JsonValue } | "skip", StepFailed> =>
-  Either.gen(function* () {
-    if (step.condition !== undefined) {
-      const held = yield* Either.mapLeft(holds(step.condition, bindings), StepFailed.ofExpression)
-      if (!held) return "skip"
+/** One step after the other; a failure may jump over some. */
+const inOrder = (running: Running, steps: ReadonlyArray<CheckedStep>): Effect.Effect<PartEnd> =>
+  Effect.gen(function* () {
+    const { state } = running
+    let index = 0
+    for (let step = steps[index]; step !== undefined; step = steps[index]) {
+      index++
+      if (state.finished.has(step.id)) {
+        index = state.jumps.get(step.id) ?? index
+        continue
+      }
+      const end = yield* runStep(running, step)
+      if (end.at === "waiting") return end
+      if (end.at === "done" || step.onError === "continue") continue
+      if (step.onError === "fail") return { at: "failed", step, error: end.error } as const
+      yield* skip(running, steps.slice(index, step.onError.goto))
+      index = step.onError.goto
     }
-    const input = yield* Either.mapLeft(render(step.input, bindings, { strict }), StepFailed.ofExpression)
-    return { input }
+    return { at: "done" } as const
   })
 
-/** The step's own retries: a pause by its backoff between calls, only for failures that it names or that are retryable. */
-const retries = ({ on, policy }: NonNullable<CheckedStep["retry"]>) => ({
-  while: (error: StepFailed) => (on === undefined ? error.retryable : on.has(error.code)),
-  schedule: Schedule.recurs(policy.max_attempts - 1).pipe(
-    Schedule.addDelayEffect((n) => Effect.map(Random.next, (unit) => Duration.millis(delay(policy, n + 1, unit))))
+const skip = ({ io, state }: Running, jumped: ReadonlyArray<CheckedStep>) =>
+  Effect.forEach(
+    jumped,
+    (step) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        state.remember(step, null, null)
+        return io.note(skippedRecord(step, now))
+      }),
+    { discard: true }
   )
-})
 
-/** A failure as runs and steps tell it. */
-export const runError = (step: CheckedStep | null, error: StepFailed): RunError & JsonObject => ({
-  code: error.code,
-  message: error.message,
-  step_id: step?.id ?? null,
-  retryable: error.retryable
-})
+/**
+ * Every step as soon as all that it needs has ended. After a failure those under way finish and nothing new starts. As long as one
+ * runs, the others that wait are looked at again whenever something may have come for them.
+ */
+const asNeeded = (
+  running: Running,
+  steps: ReadonlyArray<CheckedStep>,
+  needs: ReadonlyArray<ReadonlyArray<number>>
+): Effect.Effect<PartEnd, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { io, state } = running
+    const ends = yield* Queue.unbounded<readonly [number, StepEnd]>()
+    const started = new Set<number>()
+    const waiting = new Map<number, number | null>()
+    let underWay = 0
+    let failed: PartEnd | null = null
+    const ended = (place: number) => {
+      const step = steps[place]
+      return step !== undefined && state.finished.has(step.id)
+    }
+    const start = (place: number, step: CheckedStep) => {
+      started.add(place)
+      underWay++
+      return Effect.forkScoped(Effect.flatMap(runStep(running, step), (end) => ends.offer([place, end])))
+    }
+    for (;;) {
+      for (const [place, step] of steps.entries()) {
+        if (failed !== null || underWay >= mostAtOnce) break
+        const ready = (needs[place] ?? []).every((need) => ended(need))
+        if (ready && !started.has(place) && !state.finished.has(step.id)) yield* start(place, step)
+      }
+      if (underWay === 0) {
+        if (failed !== null) return failed
+        return waiting.size === 0
+          ? ({ at: "done" } as const)
+          : ({ at: "waiting", until: earliest([...waiting.values()]) } as const)
+      }
+      const next = yield* Effect.raceFirst(
+        ends.take,
+        waiting.size === 0 ? Effect.never : Effect.as(mayHaveCome(io, earliest([...waiting.values()])), null)
+      )
+      if (next === null) {
+        state.hear(yield* io.waits)
+        for (const place of waiting.keys()) started.delete(place)
+        waiting.clear()
+        continue
+      }
+      const [place, end] = next
+      underWay--
+      const step = steps[place]
+      if (end.at === "waiting") waiting.set(place, end.until)
+      if (end.at === "failed" && step?.onError === "fail") failed ??= { at: "failed", step, error: end.error }
+    }
+  })
+
+/** Returns at a signal, or when the first wait runs out. */
+const mayHaveCome = (io: RunIo, until: number | null): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    until === null
+      ? io.signaled
+      : Effect.raceFirst(io.signaled, Effect.sleep(Duration.millis(Math.max(0, until - now))))
+  )
 
 const skippedRecord = (step: CheckedStep, now: number): StepRecord => ({
   step_id: step.id,

@@ -1,15 +1,17 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Context, Effect, Either, Layer, Schema } from "effect"
+import { Array as Arr, Context, Effect, Either, Layer, Schema } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import { JsonObject, JsonValue } from "../domain/Json.ts"
 import { check } from "../domain/PipelineChecks.ts"
-import type { CheckedPipeline } from "../domain/PipelineChecks.ts"
+import type { CheckedPipeline } from "../domain/CheckedPipeline.ts"
 import { PipelineSpec } from "../domain/PipelineSpec.ts"
 import { BackoffSeconds, BackoffStrategy } from "../domain/Retry.ts"
 import type { StepRecord } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { RunError, StepState } from "../domain/Run.ts"
 import { find } from "../domain/Zone.ts"
+import { WaitDetail, WaitKind, WaitResult } from "../domain/Wait.ts"
+import type { Wait } from "../domain/Wait.ts"
 import type { Zone } from "../domain/Zone.ts"
 import { storeErrors } from "./Db.ts"
 
@@ -41,9 +43,18 @@ export interface RunInput {
   readonly event: JsonValue
   /** All events that the run stands for, oldest first. */
   readonly events?: JsonValue
-  /** What earlier leases of the run left. */
-  readonly finished: ReadonlyArray<Pick<StepRecord, "step_id" | "state" | "output" | "error" | "attempt">>
+  /** What earlier leases of the run left of its steps, and of the elements that these ran over. */
+  readonly known: ReadonlyArray<
+    Pick<StepRecord, "step_id" | "item" | "state" | "input" | "output" | "error" | "attempt" | "simulated">
+  >
+  /** What it waits for, or has waited for. */
+  readonly waits: ReadonlyArray<Wait>
+  /** Set where the run has failed for good, and its `on_failure` is under way. */
+  readonly failed: RunError | null
 }
+
+/** Of a run that starts afresh. */
+export const noInput: RunInput = { params: null, event: null, known: [], waits: [], failed: null }
 
 /** Revisions are kept ready in memory up to this number; they never change. */
 const mostKept = 5000
@@ -55,6 +66,8 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
     /** The plan of each run by its id; a run whose revision cannot be run any more has none. */
     readonly load: (work: ReadonlyArray<DueWork>) => Effect.Effect<ReadonlyMap<string, Plan>, StoreUnavailable>
     readonly inputs: (work: ReadonlyArray<DueWork>) => Effect.Effect<ReadonlyMap<string, RunInput>, StoreUnavailable>
+    /** What a run waits for, as it is now. */
+    readonly waits: (id: string) => Effect.Effect<ReadonlyArray<Wait>, StoreUnavailable>
   }
 >() {
   static readonly layer = Layer.effect(
@@ -84,6 +97,16 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
         }
       })
 
+      const left = (ids: ReadonlyArray<string>) =>
+        sql`
+          SELECT run_id, kind, step_id, item, state, input, output, error, attempt, simulated FROM live_step
+          WHERE run_id = ANY (${ids}::uuid[]) AND kind IN ('step', 'log')`.pipe(Effect.flatMap(decodeSteps))
+
+      const waitsOf = (ids: ReadonlyArray<string>) =>
+        sql`
+          SELECT run_id, step_id, item, kind, detail, result, (extract(epoch FROM expires_at) * 1000)::float8 AS expires_at
+          FROM pending_item WHERE run_id = ANY (${ids}::uuid[])`.pipe(Effect.flatMap(decodeWaits))
+
       return Plans.of({
         load: Effect.fn("Plans.load")(function* (work) {
           yield* missing(work)
@@ -97,7 +120,10 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
 
         inputs: Effect.fn("Plans.inputs")(function* (work) {
           const given = work.filter(({ trigger }) => trigger !== "schedule").map(({ id }) => id)
-          const resumed = work.filter(({ lease_no }) => lease_no > 1).map(({ id }) => id)
+          // A retry of an ended run starts with what that one had finished.
+          const resumed = work
+            .filter(({ lease_no, trigger }) => lease_no > 1 || trigger === "retry")
+            .map(({ id }) => id)
           const rows =
             given.length === 0
               ? []
@@ -108,27 +134,29 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
                   FROM due_work d LEFT JOIN occurrence o ON o.task_id = d.task_id AND o.key = d.key
                     LEFT JOIN event e ON e.id = d.event_id
                   WHERE d.id = ANY (${given}::uuid[])`.pipe(Effect.flatMap(decodeGiven))
-          const steps =
-            resumed.length === 0
-              ? []
-              : yield* sql`
-                  SELECT run_id, step_id, state, output, error, attempt FROM live_step
-                  WHERE run_id = ANY (${resumed}::uuid[]) AND kind = 'step' AND item = -1`.pipe(
-                  Effect.flatMap(decodeSteps)
-                )
+          const [steps, waits] = resumed.length === 0 ? [[], []] : yield* Effect.all([left(resumed), waitsOf(resumed)])
           const byId = new Map(rows.map((row) => [row.id, row]))
+          const stepsById = Arr.groupBy(steps, ({ run_id }) => run_id)
+          const waitsById = Arr.groupBy(waits, ({ run_id }) => run_id)
           return new Map(
-            work.map(({ id }) => [
-              id,
-              {
-                params: byId.get(id)?.params ?? null,
-                event: byId.get(id)?.event ?? null,
-                events: eventsOf(byId.get(id)),
-                finished: steps.filter(({ run_id }) => run_id === id)
-              }
-            ])
+            work.map(({ id }) => {
+              const known = stepsById[id] ?? []
+              return [
+                id,
+                {
+                  params: byId.get(id)?.params ?? null,
+                  event: byId.get(id)?.event ?? null,
+                  events: eventsOf(byId.get(id)),
+                  known: known.filter(({ kind }) => kind === "step"),
+                  waits: waitsById[id] ?? [],
+                  failed: known.find(({ kind }) => kind === "log")?.error ?? null
+                }
+              ]
+            })
           )
-        }, storeErrors)
+        }, storeErrors),
+
+        waits: Effect.fn("Plans.waits")((id) => waitsOf([id]), storeErrors)
       })
     })
   )
@@ -160,11 +188,28 @@ const decodeSteps = Schema.decodeUnknown(
   Schema.Array(
     Schema.Struct({
       run_id: Schema.String,
+      kind: Schema.String,
       step_id: Schema.String,
+      item: Schema.Int,
       state: StepState,
+      input: JsonValue,
       output: JsonValue,
       error: Schema.NullOr(RunError),
-      attempt: Schema.Int
+      attempt: Schema.Int,
+      simulated: Schema.Boolean
+    })
+  )
+)
+const decodeWaits = Schema.decodeUnknown(
+  Schema.Array(
+    Schema.Struct({
+      run_id: Schema.String,
+      step_id: Schema.String,
+      item: Schema.Int,
+      kind: WaitKind,
+      detail: WaitDetail,
+      result: Schema.NullOr(WaitResult),
+      expires_at: Schema.NullOr(Schema.Number)
     })
   )
 )

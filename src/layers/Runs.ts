@@ -5,15 +5,16 @@ import { Context, DateTime, Effect, Layer, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import { occurrenceKey } from "../domain/DueWork.ts"
 import { isId } from "../domain/Id.ts"
-import { JsonValue } from "../domain/Json.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
-import { Attempt, LogLine, RunError, RunFinished, RunNotFound, RunState, RunSummary, StepState } from "../domain/Run.ts"
-import type { Run, RunStep, Trigger } from "../domain/Run.ts"
+import { Attempt, RunFinished, RunItem, RunNotFound, RunState, RunSummary, StepNotFound } from "../domain/Run.ts"
+import { outputOf, StepNames } from "../domain/RunOutput.ts"
+import type { Run, Trigger } from "../domain/Run.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
 import { Lease } from "./Lease.ts"
+import * as RunSteps from "./RunSteps.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** Which runs a list shows; what is absent does not narrow it. */
@@ -36,6 +37,20 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
       page: PageRequest
     ) => Effect.Effect<Page<RunSummary>, StoreUnavailable>
     readonly get: (actor: Actor, id: string) => Effect.Effect<Run, RunNotFound | StoreUnavailable>
+    /**
+     * The elements of a step that runs over an array, in order, at most `limit` behind index `after` (-1: from the first), and the
+     * `after` of the next page, null at the end.
+     */
+    readonly items: (
+      actor: Actor,
+      id: string,
+      stepId: string,
+      after: number,
+      limit: number
+    ) => Effect.Effect<
+      { readonly items: ReadonlyArray<RunItem>; readonly next: number | null },
+      RunNotFound | StepNotFound | StoreUnavailable
+    >
     /** Ends a run that waits at once; asks a running one to stop. Answers the run as it is then. */
     readonly cancel: (actor: Actor, id: string) => Effect.Effect<Run, RunNotFound | RunFinished | StoreUnavailable>
   }
@@ -48,6 +63,7 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
       const audit = yield* Audit
       const wakeups = yield* Wakeups
 
+      const steps = RunSteps.make(sql)
       const visible = (actor: Actor) =>
         actor.scopes.includes("admin") ? sql`namespace = ${actor.namespace}` : sql`agent_id = ${actor.id}`
 
@@ -55,6 +71,7 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
       const both = (narrow: Statement.Fragment, limit: number) =>
         sql`
         SELECT u.*, coalesce(r.definition -> 'labels', '{}') AS labels, r.definition -> 'payload' -> 'pipeline' AS pipeline,
+          coalesce(r.definition -> 'payload' -> 'on_failure', '[]') AS on_failure,
           floor(extract(epoch FROM u.started_at - u.due_at) * 1000)::float8 AS lag_ms
         FROM (
           (SELECT id, task_id, trigger, scheduled_for, due_at, task_version, priority,
@@ -72,14 +89,6 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
         ) AS u LEFT JOIN task_revision r ON r.task_id = u.task_id AND r.version = u.task_version
         ORDER BY u.id DESC LIMIT ${limit}`.pipe(Effect.flatMap(decodeRows))
 
-      const steps = (id: string) =>
-        sql`
-          SELECT step_id, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
-          FROM live_step WHERE run_id = ${id} AND kind = 'step' AND item = -1
-          UNION ALL
-          SELECT step_id, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
-          FROM run_step WHERE run_id = ${id} AND item = -1`.pipe(Effect.flatMap(decodeSteps))
-
       const pastAttempts = (id: string) =>
         sql`
           SELECT item AS attempt, worker_id, started_at, finished_at, error FROM live_step
@@ -96,10 +105,17 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
       const one = Effect.fnUntraced(function* (actor: Actor, id: string) {
         const [row] = isId(id) ? yield* both(sql`id = ${id} AND ${visible(actor)}`, 1) : []
         if (row === undefined) return yield* new RunNotFound({ run_id: id })
-        const recorded = yield* steps(id)
+        const recorded = yield* steps.ended(id)
         const attempts = row.attempts ?? [...(yield* pastAttempts(id)), ...underWay(row)]
-        const event_ids = yield* eventIds(row)
-        return { ...row, event_ids, attempts, output: outputOf(row, recorded), steps: stepsOf(row, recorded) }
+        const output =
+          row.finished_at === null || row.state === "skipped" ? null : outputOf(row.pipeline ?? [], recorded)
+        return {
+          ...row,
+          event_ids: yield* eventIds(row),
+          attempts,
+          output,
+          steps: RunSteps.stepsOf(row, recorded, yield* steps.elements(id))
+        }
       })
 
       return Runs.of({
@@ -121,6 +137,15 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
         }, storeErrors),
 
         get: Effect.fn("Runs.get")(one, storeErrors),
+
+        items: Effect.fn("Runs.items")(function* (actor, id, stepId, after, limit) {
+          const run = yield* one(actor, id)
+          if (!run.steps.some((step) => step.id === stepId))
+            return yield* new StepNotFound({ run_id: id, step_id: stepId })
+          const found = yield* steps.page(id, stepId, after, limit)
+          const items = found.slice(0, limit).map((item) => ({ ...item, logs: item.logs ?? [] }))
+          return { items, next: found.length > limit ? (items.at(-1)?.index ?? null) : null }
+        }, storeErrors),
 
         cancel: Effect.fn("Runs.cancel")(function* (actor, id) {
           const run = yield* Effect.gen(function* () {
@@ -175,33 +200,11 @@ const Row = Schema.Struct({
   locked_by: Schema.NullOr(Schema.String),
   attempt_started_at: at,
   attempts: Schema.NullOr(Schema.Array(Attempt)),
-  pipeline: Schema.NullOr(
-    Schema.Array(
-      Schema.Struct({
-        id: Schema.optional(Schema.String),
-        uses: Schema.String,
-        save_as: Schema.optional(Schema.String)
-      })
-    )
-  )
-})
-
-const StepRow = Schema.Struct({
-  step_id: Schema.String,
-  uses: Schema.NullOr(Schema.String),
-  state: StepState,
-  attempt: Schema.Int,
-  input: JsonValue,
-  output: JsonValue,
-  error: Schema.NullOr(RunError),
-  simulated: Schema.Boolean,
-  logs: Schema.NullOr(Schema.Array(LogLine)),
-  started_at: at,
-  finished_at: at
+  pipeline: Schema.NullOr(StepNames),
+  on_failure: StepNames
 })
 
 const decodeRows = Schema.decodeUnknown(Schema.Array(Row))
-const decodeSteps = Schema.decodeUnknown(Schema.Array(StepRow))
 const decodeAttempts = Schema.decodeUnknown(
   Schema.Array(Schema.Struct({ ...Attempt.fields, started_at: at, finished_at: at }))
 )
@@ -219,44 +222,3 @@ const underWay = (row: typeof Row.Type): ReadonlyArray<Attempt> =>
           error: null
         }
       ]
-
-const namesOf = (row: typeof Row.Type) =>
-  (row.pipeline ?? []).map(({ id, save_as, uses }, index) => ({
-    id: id ?? `step_${index + 1}`,
-    uses,
-    name: save_as ?? id ?? `step_${index + 1}`
-  }))
-
-const outputOf = (row: typeof Row.Type, recorded: ReadonlyArray<typeof StepRow.Type>): Run["output"] => {
-  if (row.finished_at === null || row.state === "skipped") return null
-  const outputs = new Map(recorded.map(({ output, step_id }) => [step_id, output]))
-  return {
-    steps: Object.fromEntries(
-      namesOf(row).flatMap(({ id, name }) => (outputs.has(id) ? [[name, outputs.get(id) ?? null]] : []))
-    )
-  }
-}
-
-/** All steps of the pinned revision, in its order; one that has not ended is pending. */
-const stepsOf = (row: typeof Row.Type, recorded: ReadonlyArray<typeof StepRow.Type>): ReadonlyArray<RunStep> => {
-  if (row.state === "skipped") return []
-  const known = new Map(recorded.map((step) => [step.step_id, step]))
-  return namesOf(row).map(({ id, uses }): RunStep => {
-    const step = known.get(id)
-    return step === undefined
-      ? {
-          id,
-          uses,
-          state: "pending",
-          attempt: null,
-          input: null,
-          output: null,
-          error: null,
-          logs: [],
-          started_at: null,
-          finished_at: null,
-          simulated: false
-        }
-      : { ...step, id, uses, logs: step.logs ?? [] }
-  })
-}

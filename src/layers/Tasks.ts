@@ -9,6 +9,7 @@ import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
 import { check } from "../domain/PipelineChecks.ts"
 import { InvalidPipeline } from "../domain/PipelineSpec.ts"
+import { simulatedSteps } from "../domain/Simulation.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { DuplicateTask, Revision, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
 import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../domain/Task.ts"
@@ -82,14 +83,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
           check(payload, "/payload"),
           ({ errors }) => new InvalidPipeline({ errors: [...errors, ...wrong] })
         )
-        const unknown = unknownTools === "fail" ? pipeline.steps.filter(({ namespace }) => namespace !== "core") : []
-        const errors = [
-          ...wrong,
-          ...unknown.map(({ index, uses }) => ({
-            path: `/payload/pipeline/${index}/uses`,
-            message: `no extension brings ${uses}, and unknown tools are not simulated here`
-          }))
-        ]
+        const errors = [...wrong, ...(unknownTools === "fail" ? simulatedSteps(pipeline, "/payload") : [])]
         if (errors.length > 0) return yield* new InvalidPipeline({ errors })
       })
 

@@ -1,17 +1,23 @@
 import { Context, DateTime, Effect, Layer } from "effect"
-import { runCore } from "../domain/CoreTools.ts"
-import type { CheckedStep } from "../domain/PipelineChecks.ts"
+import type { CheckedStep } from "../domain/CheckedPipeline.ts"
+import type { DueWork } from "../domain/DueWork.ts"
 import { simulate } from "../domain/Simulation.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
-import type { ToolCall, ToolKind, ToolResult } from "../domain/ToolCall.ts"
+import type { NewWait } from "../domain/Wait.ts"
+import { CoreToolset } from "./CoreToolset.ts"
+import type { Plan } from "./Plans.ts"
 import * as Settings from "./Settings.ts"
+import { plainTool } from "./Tool.ts"
+import type { Tool } from "./Tool.ts"
 
-/** Calls what a step uses. */
+/** Finds what a step uses. */
 export class Tools extends Context.Tag("ordinaut/Tools")<
   Tools,
   {
-    readonly kindOf: (step: CheckedStep) => ToolKind
-    readonly call: (call: ToolCall) => Effect.Effect<ToolResult, StepFailed>
+    /** Fails with `tool_unavailable` where nothing brings the tool. */
+    readonly find: (plan: Plan, work: DueWork, step: CheckedStep) => Effect.Effect<Tool, StepFailed>
+    /** To be told of every wait once it is stored: what it waits for may have come before. */
+    readonly begun: (work: DueWork, wait: NewWait) => Effect.Effect<void>
   }
 >() {
   /** The built-in tools; all others are simulated, or fail where `ORDINAUT_UNKNOWN_TOOLS` says so. */
@@ -19,20 +25,25 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
     this,
     Effect.gen(function* () {
       const unknownTools = yield* Settings.unknownTools
-      const kindOf = ({ namespace }: CheckedStep): ToolKind => (namespace === "core" ? "core" : "simulated")
+      const core = yield* CoreToolset
       return Tools.of({
-        kindOf,
-        call: Effect.fn("Tools.call")(function* ({ bindings, input, pipeline, step }) {
-          if (kindOf(step) === "core") {
-            const { log, output } = yield* runCore(step.tool, input, bindings)
-            return { output, log, simulated: false }
-          }
-          if (unknownTools === "fail")
-            return yield* StepFailed.of("tool_unavailable", `no extension brings ${step.uses}`)
-          const at = DateTime.formatIso(yield* DateTime.now)
-          return { output: simulate(pipeline, step.index, input, at), log: undefined, simulated: true }
+        begun: () => Effect.void,
+        find: Effect.fn("Tools.find")(function* (_plan, _work, step) {
+          if (step.namespace === "core") return yield* core.find(step)
+          return unknownTools === "fail"
+            ? yield* StepFailed.of("tool_unavailable", `no extension brings ${step.uses}`)
+            : simulated
         })
       })
     })
   )
 }
+
+const simulated = plainTool("simulated", {
+  call: ({ input, pipeline, step }) =>
+    Effect.map(DateTime.now, (now) => ({
+      output: simulate(pipeline, step.index, input, DateTime.formatIso(now)),
+      simulated: true,
+      log: undefined
+    }))
+})

@@ -1,7 +1,10 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { DateTime } from "effect"
-import { archive } from "./Archive.ts"
+import { givenSteps, keepSteps, stepRow } from "./Recording.ts"
+import type { Line } from "../domain/Line.ts"
 import type { Settlement } from "../domain/Settlement.ts"
+import { archive } from "./Archive.ts"
+import { candidatesOf } from "./Candidates.ts"
 import { tellRuns } from "./Outbox.ts"
 
 /** A row of the answer: a leased row with all its columns, or the id of another in `subject`. */
@@ -16,6 +19,7 @@ interface TurnInput {
   readonly capacity: number
   /** Whether to lease runs that a crash makes suspects, or the others. */
   readonly suspects: boolean
+  readonly line: Line
   readonly now: Date
   readonly until: Date
 }
@@ -27,21 +31,20 @@ interface TurnInput {
  */
 export const turnStatement = (sql: SqlClient.SqlClient) => {
   const archived = archive(sql)
-  return ({ capacity, now, settled, suspects, until, worker }: TurnInput) => {
+  const candidates = candidatesOf(sql)
+  return ({ capacity, line, now, settled, suspects, until, worker }: TurnInput) => {
     const ids = settled.map(({ work }) => work.id)
     const settlements = JSON.stringify(
       Object.fromEntries(settled.map((settlement) => [settlement.work.id, settlementOf(settlement, worker)]))
     )
     // Looked up by id in one object: as a set of rows it would be joined by nested loops, whose size the planner cannot foresee.
     const end = sql.literal("((SELECT ends FROM input) -> d.id::text)")
-    const fenced = sql`d.id = ANY ((SELECT ids FROM input)::uuid[]) AND d.state = 'leased' AND d.lease_no = (${end} ->> 'lease_no')::integer`
-    const steps = JSON.stringify(settled.flatMap((one) => one.steps.map((step) => stepRow(one.work.id, step))))
+    const steps = settled.flatMap((one) => one.steps.map((step) => stepRow(one.work.id, step)))
+    // A leased row is one with an end of its lease. Asked for by its state it would be looked for among all that are leased.
+    const fenced = sql`d.id = ANY ((SELECT ids FROM input)::uuid[]) AND d.locked_until IS NOT NULL AND d.lease_no = (${end} ->> 'lease_no')::integer`
     return sql<TurnRow>`
       WITH input AS MATERIALIZED (SELECT ${settlements}::jsonb AS ends, ${ids}::uuid[] AS ids),
-      given AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset(${steps}::jsonb) AS s (run_id uuid, step_id text, item integer, position smallint, uses text,
-          state text, attempt integer, input jsonb, output jsonb, error jsonb, simulated boolean, logs jsonb,
-          started_at timestamptz(3), finished_at timestamptz(3))),
+      ${givenSteps(sql, steps)},
       deleted AS (
         DELETE FROM due_work d WHERE ${fenced} AND ${end} ->> 'outcome' = 'ended' RETURNING d.*, ${end} AS told),
       ended AS (
@@ -64,39 +67,28 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
           locked_by = NULL, locked_until = NULL
         WHERE ${fenced} AND ${end} ->> 'outcome' <> 'ended'
         RETURNING d.id, d.namespace, d.concurrency_key, ${end} ->> 'outcome' AS outcome, ${end} -> 'last_attempt' AS last_attempt),
-      kept AS (
-        INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs,
-          worker_id, started_at, finished_at)
-        SELECT g.run_id, 'step', g.step_id, g.item, g.position, g.uses, g.state, g.attempt, g.input, g.output, g.error, g.simulated,
-          g.logs, NULL, g.started_at, g.finished_at
-        FROM given g JOIN continued c ON c.id = g.run_id
-        UNION ALL
+      ${keepSteps(sql, sql`continued`)},
+      tried AS (
+        INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, error, worker_id, started_at, finished_at)
         SELECT c.id, 'attempt', '', (c.last_attempt ->> 'attempt')::integer, 0, NULL, 'failed', (c.last_attempt ->> 'attempt')::integer,
-          NULL, NULL, c.last_attempt -> 'error', false, NULL, ${worker}::uuid, (c.last_attempt ->> 'started_at')::timestamptz,
+          c.last_attempt -> 'error', ${worker}::uuid, (c.last_attempt ->> 'started_at')::timestamptz,
           (c.last_attempt ->> 'finished_at')::timestamptz
-        FROM continued c WHERE c.outcome = 'retried'
-        ON CONFLICT (run_id, kind, step_id, item) DO UPDATE SET state = excluded.state, attempt = excluded.attempt,
-          input = excluded.input, output = excluded.output, error = excluded.error, simulated = excluded.simulated,
-          logs = excluded.logs, worker_id = excluded.worker_id, started_at = excluded.started_at, finished_at = excluded.finished_at),
-      freed AS (
-        SELECT namespace, concurrency_key AS key, count(*) AS n
-        FROM (SELECT namespace, concurrency_key FROM ended UNION ALL SELECT namespace, concurrency_key FROM continued) AS gone
-        WHERE concurrency_key IS NOT NULL GROUP BY 1, 2),
-      candidates AS MATERIALIZED (
-        SELECT id, namespace, concurrency_key AS key, rank, due_at FROM due_work
-        WHERE state = 'ready' AND ${suspects ? sql`crashes >= 2` : sql`crashes < 2`}
-        ORDER BY rank, due_at, id LIMIT ${capacity} FOR UPDATE SKIP LOCKED),
+        FROM continued c WHERE c.outcome = 'retried'),
+      gone AS (
+        SELECT namespace, concurrency_key AS key FROM ended WHERE concurrency_key IS NOT NULL
+        UNION ALL SELECT namespace, concurrency_key FROM continued WHERE concurrency_key IS NOT NULL),
+      ${candidates({ capacity, suspects, line })},
       slots AS MATERIALIZED (
-        SELECT c.id, k.namespace, k.key, c."limit", c.in_use FROM (
-          SELECT namespace, key FROM candidates WHERE key IS NOT NULL UNION SELECT namespace, key FROM freed ORDER BY 1, 2) AS k
+        SELECT c.id, k.namespace, k.key, k.freed, c."limit" - c.in_use + k.freed AS free FROM (
+          SELECT namespace, key, sum(freed) AS freed FROM (
+            SELECT namespace, key, 0 AS freed FROM candidates WHERE key IS NOT NULL UNION ALL SELECT namespace, key, 1 FROM gone) AS wanted
+          GROUP BY 1, 2 ORDER BY 1, 2) AS k
         CROSS JOIN LATERAL (
           SELECT id, "limit", in_use FROM concurrency WHERE namespace = k.namespace AND key = k.key FOR UPDATE) AS c),
-      ranked AS (
-        SELECT c.id, c.key IS NULL OR s.key IS NULL
-          OR row_number() OVER (PARTITION BY c.namespace, c.key ORDER BY c.rank, c.due_at, c.id)
-            <= s."limit" - s.in_use + coalesce(f.n, 0) AS fits
-        FROM candidates c LEFT JOIN slots s ON s.namespace = c.namespace AND s.key = c.key
-          LEFT JOIN freed f ON f.namespace = c.namespace AND f.key = c.key),
+      ranked AS MATERIALIZED (
+        SELECT c.id, s.id AS slot, s.id IS NULL
+          OR row_number() OVER (PARTITION BY s.id ORDER BY c.rank, c.due_at, c.id) <= s.free AS fits
+        FROM candidates c LEFT JOIN slots s ON s.namespace = c.namespace AND s.key = c.key),
       leased AS (
         UPDATE due_work d SET state = 'leased', lease_no = d.lease_no + 1, locked_by = ${worker}, locked_until = ${until}, leased_at = ${now},
           started_at = coalesce(d.started_at, greatest(${now}::timestamptz, d.due_at)),
@@ -107,16 +99,17 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         UPDATE due_work SET state = 'blocked' WHERE id = ANY (ARRAY(SELECT id FROM ranked WHERE NOT fits)) RETURNING id),
       handed AS (
         UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
-          SELECT b.id FROM freed f CROSS JOIN LATERAL (
-            SELECT id FROM due_work w WHERE w.state = 'blocked' AND NOT w.serial AND w.namespace = f.namespace AND w.concurrency_key = f.key
-            ORDER BY w.rank, w.due_at, w.id LIMIT f.n FOR UPDATE SKIP LOCKED) AS b))),
-      taken AS (
-        SELECT namespace, concurrency_key AS key, count(*) AS n FROM leased WHERE concurrency_key IS NOT NULL GROUP BY 1, 2),
+          SELECT b.id FROM slots s CROSS JOIN LATERAL (
+            SELECT id FROM due_work w WHERE w.state = 'blocked' AND NOT w.serial AND w.namespace = s.namespace AND w.concurrency_key = s.key
+            ORDER BY w.rank, w.due_at, w.id LIMIT s.freed FOR UPDATE SKIP LOCKED) AS b WHERE s.freed > 0))),
+      -- Added up before the join: by nested loops, each of slots against each of runs would take longer than all else.
+      changes AS MATERIALIZED (
+        SELECT slot, sum(n) AS n FROM (
+          SELECT slot, 1 AS n FROM ranked WHERE fits AND slot IS NOT NULL UNION ALL SELECT id, -freed FROM slots WHERE freed > 0) AS each
+        GROUP BY slot HAVING sum(n) <> 0),
       accounted AS (
-        UPDATE concurrency c SET in_use = c.in_use + coalesce(t.n, 0) - coalesce(f.n, 0)
-        FROM slots s LEFT JOIN taken t ON t.namespace = s.namespace AND t.key = s.key
-          LEFT JOIN freed f ON f.namespace = s.namespace AND f.key = s.key
-        WHERE c.id = ANY (ARRAY(SELECT id FROM slots)) AND c.id = s.id AND (t.n IS NOT NULL OR f.n IS NOT NULL)),
+        UPDATE concurrency c SET in_use = c.in_use + h.n FROM changes h
+        WHERE c.id = ANY (ARRAY(SELECT slot FROM changes)) AND c.id = h.slot),
       told AS (${tellRuns(sql, {
         of: sql.literal("(SELECT * FROM leased WHERE lease_no = 1)"),
         state: sql.literal("'running'"),
@@ -151,11 +144,4 @@ const settlementOf = (settlement: Settlement, worker: string) => ({
     finished_at: new Date(settlement.finished_at),
     error: errorOf(settlement)
   }
-})
-
-const stepRow = (runId: string, step: Settlement["steps"][number]) => ({
-  run_id: runId,
-  ...step,
-  started_at: new Date(step.started_at),
-  finished_at: new Date(step.finished_at)
 })

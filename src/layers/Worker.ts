@@ -1,33 +1,23 @@
-import {
-  Clock,
-  Context,
-  DateTime,
-  Deferred,
-  Duration,
-  Effect,
-  Fiber,
-  FiberSet,
-  Layer,
-  Queue,
-  Random,
-  Schedule
-} from "effect"
+import { Clock, Context, DateTime, Deferred, Duration, Effect, Fiber, FiberSet, Layer, Queue, Random } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
+import * as Line from "../domain/Line.ts"
 import { fitting } from "../domain/Settlement.ts"
-import type { Settlement, StepRecord } from "../domain/Settlement.ts"
+import type { Settlement } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
-import { Draining } from "./Draining.ts"
+import { ChildRuns } from "./ChildRuns.ts"
 import { endOf, execute, withoutStart } from "./Execution.ts"
 import type { Interruption } from "./Execution.ts"
-import { beatEvery, Heartbeats } from "./Heartbeats.ts"
 import * as Ids from "./Ids.ts"
 import { makeIsolation } from "./Isolation.ts"
 import { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
 import { Pipeline } from "./Pipeline.ts"
-import { Plans } from "./Plans.ts"
+import { noInput, Plans } from "./Plans.ts"
 import type { Plan, RunInput } from "./Plans.ts"
+import { makeRecorder } from "./Recorder.ts"
 import * as Retries from "./Retries.ts"
+import { leaseIo } from "./RunIo.ts"
+import type { LeaseIo } from "./RunIo.ts"
 import * as Settings from "./Settings.ts"
 import { Wakeups } from "./Wakeups.ts"
 
@@ -41,11 +31,10 @@ const pollEvery = Duration.millis(500)
  */
 const fenceMargin = (leaseFor: Duration.Duration) => Duration.min(Duration.seconds(4), Duration.times(leaseFor, 4 / 15))
 
-const noInput: RunInput = { params: null, event: null, finished: [] }
-
 interface Running {
   readonly work: DueWork
   readonly fiber: Fiber.RuntimeFiber<void>
+  readonly io: LeaseIo
   /** On the process's monotonic clock, milliseconds. */
   heldUntil: number
   interruption: Interruption | null
@@ -60,7 +49,10 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
     readonly turn: Effect.Effect<number, StoreUnavailable>
     /** Renews all leases; interrupts what was lost or is to be canceled. */
     readonly renew: Effect.Effect<void, StoreUnavailable>
-    /** Takes back leases that nobody renewed, and makes room for a suspect that waits. */
+    /**
+     * Takes back leases that nobody renewed, looks who waits, makes room for a suspect, and tells runs of those they started that
+     * have ended.
+     */
     readonly rescue: Effect.Effect<void, StoreUnavailable>
     /** Waits until there may be something to do. */
     readonly idle: Effect.Effect<void>
@@ -79,6 +71,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       const lease = yield* Lease
       const pipeline = yield* Pipeline
       const plans = yield* Plans
+      const children = yield* ChildRuns
       const wakeups = yield* Wakeups
       const concurrency = yield* Settings.workerConcurrency
       const leaseFor = yield* Settings.leaseFor
@@ -91,6 +84,8 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       let lastTurnAt: number | null = null
       let draining = false
       const isolation = makeIsolation()
+      const save = yield* makeRecorder(lease)
+      let line = Line.plain
 
       const heldFor = Duration.toMillis(leaseFor) - Duration.toMillis(fenceMargin(leaseFor))
       const heldUntil = () => performance.now() + heldFor
@@ -106,19 +101,25 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
 
       const start = (work: DueWork, plan: Plan | undefined, input: RunInput, until: number) =>
         Effect.gen(function* () {
-          const steps: Array<StepRecord> = []
           let self: Running | undefined
+          const io = leaseIo(
+            work,
+            plans,
+            save,
+            Effect.suspend(() => (self === undefined ? Effect.void : interrupt(self, "lost"))),
+            yield* Queue.sliding<void>(1)
+          )
           const go = yield* Deferred.make<void>()
           const execution = Deferred.await(go).pipe(
-            Effect.zipRight(execute(pipeline, work, plan, input, (step) => Effect.sync(() => void steps.push(step)))),
+            Effect.zipRight(execute(pipeline, work, plan, input, io)),
             Effect.onExit((exit) =>
               Effect.gen(function* () {
                 const reason = self?.interruption ?? "shutdown"
                 if (running.get(work.id) === self) running.delete(work.id)
                 const finished_at = yield* Clock.currentTimeMillis
-                const end = yield* endOf(exit, work, plan, reason, finished_at)
+                const end = yield* endOf(exit, work, plan, reason, finished_at, io.seen())
                 if (end === null) return
-                yield* settlements.offer({ work, steps, finished_at, ...end })
+                yield* settlements.offer({ work, steps: io.unsaved(), finished_at, ...end })
                 yield* wakeups.signalHere("work")
               })
             ),
@@ -131,8 +132,9 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
           // A process that was frozen may lease again what it has not yet noticed to have lost.
           const before = running.get(work.id)
           if (before !== undefined) yield* interrupt(before, "lost")
-          self = { work, fiber, heldUntil: until, interruption: null }
-          running.set(work.id, self)
+          const started: Running = { work, fiber, io, heldUntil: until, interruption: null }
+          self = started
+          running.set(work.id, started)
           if (work.lease_no === 1) {
             const waited = DateTime.toEpochMillis(work.started_at) - DateTime.toEpochMillis(work.due_at)
             Metrics.queueWait.add(Math.max(0, waited) / 1000, { trigger: work.trigger })
@@ -147,9 +149,10 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         const alone = isolation.begins(running.size, performance.now())
         const capacity = draining ? 0 : alone ? 1 : isolation.isOpen() ? Math.max(0, concurrency - running.size) : 0
         if (unsettled.length === 0 && capacity === 0) return 0
-        const settled = fitting(unsettled)
+        const settled = fitting(unsettled, ({ steps }) => steps)
         const until = heldUntil()
-        const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone)
+        const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone, line)
+        line = Line.served(line, leased)
         if (alone) isolation.began(leased.length > 0, performance.now())
         unsettled = unsettled.slice(settled.length)
         const turnedAt = yield* Clock.currentTimeMillis
@@ -172,6 +175,10 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
           }
         }
         if (settled.length > 0) yield* wakeups.signal("outbox")
+        if (settled.some(({ outcome, work }) => outcome === "ended" && work.parent_run_id !== null)) {
+          // What fails here is found by the next look for such runs.
+          yield* Effect.ignore(children.finish)
+        }
         // The scheduler may have to wake up earlier than it meant to.
         if (
           settled.some(
@@ -199,6 +206,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
             continue
           }
           run.heldUntil = until
+          yield* run.io.heard(found.signals)
           if (found.cancel_requested) yield* interrupt(run, "canceled")
         }
       })
@@ -229,7 +237,9 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         renew,
         drain,
         rescue: Effect.gen(function* () {
+          yield* children.finish
           if ((yield* lease.rescue) > 0) yield* wakeups.signal("work")
+          line = Line.seen(line, yield* lease.line(line.after))
           const now = performance.now()
           if (isolation.asks(now) && (yield* lease.suspects)) {
             isolation.close(now)
@@ -247,46 +257,6 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         running: Effect.sync(() => running.size),
         lastTurnAt: Effect.sync(() => lastTurnAt)
       })
-    })
-  )
-
-  /** The loops of a worker: turns, renewal, fence and heartbeat, until the scope closes; then the drain. */
-  static readonly loop = Layer.scopedDiscard(
-    Effect.gen(function* () {
-      const worker = yield* Worker
-      const wakeups = yield* Wakeups
-      const heartbeats = yield* Heartbeats
-      const draining = yield* Draining
-      const leaseFor = yield* Settings.leaseFor
-      const concurrency = yield* Settings.workerConcurrency
-      const startedAt = yield* Clock.currentTimeMillis
-      const turns = worker.turn.pipe(
-        Effect.flatMap((moved) => (moved > 0 ? Effect.yieldNow() : worker.idle)),
-        Effect.forever
-      )
-      const beat = Effect.gen(function* () {
-        yield* heartbeats.beat({
-          id: worker.id,
-          program: "worker",
-          startedAt,
-          lastPassAt: yield* worker.lastTurnAt,
-          running: yield* worker.running,
-          concurrency
-        })
-      })
-      const every = (pass: Effect.Effect<void, StoreUnavailable>, pause: Duration.DurationInput) =>
-        draining.supervised(pass.pipe(Effect.repeat(Schedule.spaced(pause)), Effect.retry(Retries.loop)))
-      // What stands first ends last: leases are renewed and fenced until the drain is over.
-      yield* Effect.addFinalizer(() => Effect.ignore(heartbeats.leave(worker.id)))
-      // A lease that ends is a crash if there was no beat for two thirds of it: a short lease needs quicker beats.
-      yield* every(beat, Duration.min(beatEvery, Duration.times(leaseFor, 1 / 3)))
-      // At a third of the lease, and at once when something is to be canceled: that is read where leases are renewed.
-      const renewals = Effect.zipRight(wakeups.wait("cancel", Duration.times(leaseFor, 1 / 3)), worker.renew)
-      yield* draining.supervised(renewals.pipe(Effect.forever, Effect.retry(Retries.loop)))
-      yield* every(worker.fence, "500 millis")
-      yield* Effect.addFinalizer(() => worker.drain)
-      yield* every(worker.rescue, "1 second")
-      yield* draining.supervised(turns.pipe(Effect.retry(Retries.loop)))
     })
   )
 }

@@ -3,6 +3,7 @@ import * as Listen from "../http/Listen.ts"
 import * as Server from "../http/Server.ts"
 import * as Welcome from "../http/Welcome.ts"
 import { Agents } from "../layers/Agents.ts"
+import { Approvals } from "../layers/Approvals.ts"
 import { Audit } from "../layers/Audit.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
@@ -24,25 +25,31 @@ import { Plans } from "../layers/Plans.ts"
 import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
 import { Redis } from "../layers/Redis.ts"
+import { Reruns } from "../layers/Reruns.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
+import { CoreToolset } from "../layers/CoreToolset.ts"
+import { ChildRuns } from "../layers/ChildRuns.ts"
 import { Tools } from "../layers/Tools.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 import { Worker } from "../layers/Worker.ts"
+import * as WorkerLoop from "../layers/WorkerLoop.ts"
 
 const Main = Layer.mergeAll(
   Welcome.layer,
   Scheduler.loop,
-  Worker.loop,
+  WorkerLoop.loop,
   EventStream.loop,
   Queue.loop,
   Ingress.loop
 ).pipe(
   Layer.provide(Server.layer),
   Layer.provide(Listen.api("127.0.0.1")),
+  Layer.provide(Reruns.layer),
   Layer.provide([
+    Approvals.layer,
     Tasks.layer,
     TaskStates.layer,
     Runs.layer,
@@ -53,8 +60,12 @@ const Main = Layer.mergeAll(
   ]),
   Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer]),
   Layer.provide(DueTasks.layer),
-  Layer.provide([Pipeline.layer, Plans.layer, Lease.layer, Agents.layer, Heartbeats.layer, History.layer]),
-  Layer.provide([Tools.layer, Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layerGenerated]),
+  Layer.provide(Pipeline.layer),
+  Layer.provide(Tools.layer),
+  Layer.provide(CoreToolset.layer),
+  Layer.provide([Plans.layer, ChildRuns.layer, Agents.layer, Heartbeats.layer, History.layer]),
+  Layer.provide(Lease.layer),
+  Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layerGenerated]),
   Layer.provide(History.layerPrepared),
   Layer.provide(Migrations.layer),
   Layer.provide(Clock.layerSynchronized),

@@ -3,6 +3,7 @@ import { Layer } from "effect"
 import * as Listen from "../http/Listen.ts"
 import * as Server from "../http/Server.ts"
 import { Agents } from "../layers/Agents.ts"
+import { Approvals } from "../layers/Approvals.ts"
 import { Audit } from "../layers/Audit.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
@@ -19,6 +20,7 @@ import * as Migrations from "../layers/Migrations.ts"
 import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
 import { Redis } from "../layers/Redis.ts"
+import { Reruns } from "../layers/Reruns.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
@@ -31,7 +33,16 @@ const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop).pipe(
 
 const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
   Layer.provide(Listen.api("0.0.0.0")),
-  Layer.provide([Tasks.layer, TaskStates.layer, Backfills.layer, Occurrences.layer, Runs.layer, Events.layer]),
+  Layer.provide(Reruns.layer),
+  Layer.provide([
+    Tasks.layer,
+    TaskStates.layer,
+    Backfills.layer,
+    Occurrences.layer,
+    Runs.layer,
+    Approvals.layer,
+    Events.layer
+  ]),
   Layer.provide([Health.layer, Queue.layer, EventStream.layer]),
   Layer.provide([Lease.layer, Agents.layer, Heartbeats.layer]),
   Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),

@@ -11,14 +11,20 @@ import * as Migrations from "../layers/Migrations.ts"
 import { Pipeline } from "../layers/Pipeline.ts"
 import { Plans } from "../layers/Plans.ts"
 import { Redis } from "../layers/Redis.ts"
+import { CoreToolset } from "../layers/CoreToolset.ts"
+import { ChildRuns } from "../layers/ChildRuns.ts"
 import { Tools } from "../layers/Tools.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 import { Worker } from "../layers/Worker.ts"
+import * as WorkerLoop from "../layers/WorkerLoop.ts"
 
-const Loops = Layer.merge(Worker.loop, History.loop).pipe(
+const Loops = Layer.merge(WorkerLoop.loop, History.loop).pipe(
   Layer.provide([Worker.layer, History.layer]),
-  Layer.provide([Pipeline.layer, Plans.layer, Lease.layer]),
+  Layer.provide(Pipeline.layer),
   Layer.provide(Tools.layer),
+  Layer.provide(CoreToolset.layer),
+  Layer.provide([Plans.layer, ChildRuns.layer]),
+  Layer.provide(Lease.layer),
   Layer.provide(Migrations.layerAwaited),
   Layer.provide(Clock.layerSynchronized)
 )

@@ -213,4 +213,152 @@ describe("check", () => {
       valid(core(tool, input))
     }
   })
+
+  it("knows what the tools that wait and call take", () => {
+    const at = "/payload/pipeline/0"
+    one(core("wait", {}), `${at}/with`, "seconds or until")
+    one(core("wait", { seconds: -1 }), `${at}/with/seconds`, "from 0 to")
+    one(core("wait", { seconds: 366 * 86_400 + 1 }), `${at}/with/seconds`, "from 0 to")
+    one(core("wait", { until: "tomorrow" }), `${at}/with/until`, "RFC 3339")
+    one(core("approval", { approvers: ["a"] }), `${at}/with/message`, "needs this")
+    one(core("approval", { message: "?", approvers: "a" }), `${at}/with/approvers`, "array of agent names")
+    one(core("approval", { message: "?", on_expire: "approve" }), `${at}/with/on_expire`, "fail, reject")
+    one(core("wait_event", { topic: "a..b" }), `${at}/with/topic`, "topic")
+    one(core("wait_event", { topic: "a.*", if: "event." }), `${at}/with/if`, "JMESPath")
+    one(core("emit", { topic: "ordinaut.run.failed", payload: 1 }), `${at}/with/topic`, "not below ordinaut")
+    one(core("emit", { topic: "a.*", payload: 1 }), `${at}/with/topic`, "topic")
+    one(core("run_task", { task_id: "mine" }), `${at}/with/task_id`, "id of a task")
+    one(core("http", { url: "ftp://a" }), `${at}/with/url`, "http or https")
+    one(core("http", { url: "https://a", method: "TRACE" }), `${at}/with/method`, "GET")
+    one(core("http", { url: "https://a", headers: { a: 1 } }), `${at}/with/headers`, "texts")
+    one(core("http", { url: "https://a", expect_status: [] }), `${at}/with/expect_status`, "status code")
+    for (const [tool, input] of [
+      ["wait", { seconds: "${params.pause}" }],
+      ["wait", { until: "${now+1d}" }],
+      [
+        "approval",
+        { message: "?", data: {}, approvers: ["a", "${params.boss}"], on_expire: "reject", fail_on_reject: true }
+      ],
+      ["wait_event", { topic: "orders.*", if: "event.payload.id == `1`" }],
+      ["emit", { topic: "orders.${params.kind}", payload: null }],
+      ["run_task", { task_id: "018f0000-0000-7000-9000-000000000001", params: {}, wait: true }],
+      [
+        "http",
+        {
+          url: "https://a/${params.x}",
+          headers: { a: "${params.b}" },
+          query: { q: [1, "${params.q}"] },
+          body: 1,
+          expect_status: [200, 404]
+        }
+      ]
+    ] as const) {
+      valid(core(tool, input))
+    }
+  })
+
+  it("gives a timeout to what runs and an expiry to what waits", () => {
+    const approval = { uses: "core.approval", with: { message: "?" } }
+    one({ pipeline: [{ ...approval, timeout_seconds: 5 }] }, "/payload/pipeline/0/timeout_seconds", "expires_seconds")
+    one(
+      { pipeline: [{ uses: "core.wait", with: { seconds: 1 }, timeout_seconds: 5 }] },
+      "/payload/pipeline/0/timeout_seconds",
+      "its own time"
+    )
+    one(
+      { pipeline: [{ uses: "core.log", with: { message: "a" }, expires_seconds: 5 }] },
+      "/payload/pipeline/0/expires_seconds",
+      "does not wait"
+    )
+    valid({
+      pipeline: [
+        { ...approval, expires_seconds: 0.5 },
+        { ...call, expires_seconds: 5, timeout_seconds: 5 }
+      ]
+    })
+  })
+
+  it("orders steps by their needs", () => {
+    const at = "/payload/pipeline"
+    const { main } = valid({
+      pipeline: [
+        { ...call, id: "c", needs: ["a", "b", "a"], with: "${steps.a} ${steps.b.x}" },
+        { ...call, id: "a", needs: [] },
+        { ...call, id: "b", needs: ["a"] },
+        { ...call, id: "d", needs: ["c"], with: "${steps.a}" }
+      ]
+    })
+    assert.deepStrictEqual(main.needs, [[1, 2], [], [1], [0]])
+    const two = (first: object, second: object) => ({
+      pipeline: [
+        { ...call, id: "a", ...first },
+        { ...call, id: "b", ...second }
+      ]
+    })
+    one(two({ needs: [] }, {}), `${at}/1/needs`, "every step must")
+    one(two({ needs: ["x"] }, { needs: [] }), `${at}/0/needs/0`, "no step has the id x")
+    one(two({ needs: ["a"] }, { needs: [] }), `${at}/0/needs/0`, "this step itself")
+    one(two({ needs: ["b"] }, { needs: ["a"] }), at, "circle: a → b → a")
+    one(two({ needs: [] }, { needs: [], with: "${steps.a}" }), `${at}/1/with`, "does not need")
+    one(two({ needs: [], on_error: { goto: "b" } }, { needs: ["a"] }), `${at}/0/on_error`, "without needs")
+    valid(two({ needs: ["b"], if: "steps.b" }, { needs: [] }))
+  })
+
+  it("lets a step run over an array, with item and index in its input", () => {
+    const { steps } = valid({
+      pipeline: [
+        call,
+        {
+          ...call,
+          for_each: "${steps.step_1.list}",
+          max_parallel: 3,
+          with: { a: "${item.id}", b: "${index}" },
+          idempotency_key: "${item}"
+        },
+        { ...call, for_each: "${params.all}", on_item_error: "continue", with: "${steps.step_2[0]}" }
+      ]
+    })
+    assert.deepStrictEqual(
+      steps.map(({ forEach }) => forEach && [forEach.maxParallel, forEach.onItemError]),
+      [undefined, [3, "fail"], [10, "continue"]]
+    )
+    const at = "/payload/pipeline/0"
+    one({ pipeline: [{ ...call, for_each: "list" }] }, `${at}/for_each`, "a template")
+    one({ pipeline: [{ ...call, for_each: "${item}" }] }, `${at}/for_each`, "for_each")
+    one({ pipeline: [{ ...call, for_each: "${params.a}", if: "item" }] }, `${at}/if`, "for_each")
+    one({ pipeline: [{ ...call, for_each: "${params.a}", with: "${index.a}" }] }, `${at}/with`, "a number")
+    one({ pipeline: [{ ...call, max_parallel: 2 }] }, `${at}/max_parallel`, "goes with for_each")
+    one({ pipeline: [{ ...call, on_item_error: "continue" }] }, `${at}/on_item_error`, "goes with for_each")
+  })
+
+  it("lets what runs after a failure read all steps of the pipeline", () => {
+    const { failure, main, steps } = valid({
+      pipeline: [{ ...call, id: "a" }],
+      on_failure: [
+        { ...call, with: "${errors.a.message}", on_error: { goto: "end" } },
+        { ...call, id: "end", if: "steps.a && steps.step_2" }
+      ]
+    })
+    assert.deepStrictEqual([main.steps.length, failure.steps.length, steps.length], [1, 2, 3])
+    assert.deepStrictEqual(failure.steps[0]?.onError, { goto: 1 })
+    assert.deepStrictEqual(
+      steps.map(({ id, index }) => [id, index]),
+      [
+        ["a", 0],
+        ["step_2", 1],
+        ["end", 2]
+      ]
+    )
+    one(
+      { pipeline: [{ ...call, with: "${steps.b}" }], on_failure: [{ ...call, id: "b" }] },
+      "/payload/pipeline/0/with",
+      "later step"
+    )
+    one(
+      { pipeline: [{ ...call, on_error: { goto: "b" } }], on_failure: [{ ...call, id: "b" }] },
+      "/payload/pipeline/0/on_error/goto",
+      "not a later step"
+    )
+    one({ pipeline: [call], on_failure: [{ ...call, id: "step_1" }] }, "/payload/on_failure/0/id", "taken")
+  })
 })

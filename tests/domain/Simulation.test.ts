@@ -2,7 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Either } from "effect"
 import type { Bindings } from "../../src/domain/Expression.ts"
 import type { JsonValue } from "../../src/domain/Json.ts"
-import { type CheckedPipeline, check } from "../../src/domain/PipelineChecks.ts"
+import type { CheckedPipeline } from "../../src/domain/CheckedPipeline.ts"
+import { check } from "../../src/domain/PipelineChecks.ts"
 import type { PipelineSpec } from "../../src/domain/PipelineSpec.ts"
 import { simulate } from "../../src/domain/Simulation.ts"
 import { render } from "../../src/domain/Template.ts"
@@ -121,5 +122,16 @@ describe("simulate", () => {
     assert.include(JSON.stringify(first), "<simulated steps.x.key>")
     assert.include(JSON.stringify(first), "<simulated steps.x.t>")
     assert.notInclude(JSON.stringify(simulate(pipeline, 1, null, at)), "<simulated")
+  })
+
+  it("gives an array of one where a later step runs over it", () => {
+    const pipeline = checked([
+      { uses: "a.list", id: "x" },
+      { uses: "a.each", id: "y", for_each: "${steps.x.rows}", with: "${item.name}" },
+      { uses: "a.last", with: "${steps.y[0].id}" }
+    ])
+    const [first, second] = [0, 1].map((index) => simulate(pipeline, index, null, at))
+    assert.deepInclude(first, { rows: [{ name: "<simulated steps.x.rows[0].name>" }] })
+    assert.deepInclude(second, { id: "<simulated steps.y[0].id>" })
   })
 })

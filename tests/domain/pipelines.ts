@@ -1,6 +1,7 @@
 import { assert } from "@effect/vitest"
 import { Either, ParseResult, Schema } from "effect"
-import { type CheckedPipeline, check } from "../../src/domain/PipelineChecks.ts"
+import type { CheckedPipeline } from "../../src/domain/CheckedPipeline.ts"
+import { check } from "../../src/domain/PipelineChecks.ts"
 import { PipelineSpec } from "../../src/domain/PipelineSpec.ts"
 
 /** Decodes a payload as the API does. */

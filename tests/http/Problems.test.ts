@@ -158,6 +158,7 @@ layer(apiServer())("a body that is wrong", (it) => {
         ["PATCH", "/agents/x", {}],
         ["POST", "/agents/x/keys", {}],
         ["POST", "/schedules/preview", { schedule_kind: "cron", schedule_expr: "* * * * *" }],
+        ["POST", "/pipelines/dry_run", { payload: { pipeline: [{ uses: "a.b" }] } }],
         ["PATCH", `/tasks/${id}`, {}],
         ["PUT", `/tasks/${id}`, {}],
         ["POST", `/tasks/${id}/run_now`, {}],

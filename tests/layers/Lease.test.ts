@@ -304,7 +304,7 @@ layer(Layer.provideMerge(Layer.effectDiscard(watched), services()))("Lease", (it
         assert.ok(first !== undefined && second !== undefined)
         yield* TestClock.setTime(start + 10_000)
         assert.deepStrictEqual(yield* lease.renew(one, [first]), [
-          { id: first.id, lease_no: 1, cancel_requested: false }
+          { id: first.id, lease_no: 1, signals: 0, cancel_requested: false }
         ])
         yield* TestClock.setTime(start + 16_000)
         assert.strictEqual(yield* lease.rescue, 1)

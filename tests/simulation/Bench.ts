@@ -1,24 +1,10 @@
-import { Effect, Exit, FiberRef, Layer } from "effect"
+import { Clock, Effect, Exit } from "effect"
 import { StepFailed } from "../../src/domain/StepFailed.ts"
-import { Pipeline } from "../../src/layers/Pipeline.ts"
+import { plainTool } from "../../src/layers/Tool.ts"
 import { Tools } from "../../src/layers/Tools.ts"
 import type { Chance } from "./Chance.ts"
 import type { Machine } from "./Machine.ts"
 import type { Witness } from "./Witness.ts"
-
-/** The run and the lease that a fiber works for. */
-const holding = FiberRef.unsafeMake({ run: "", lease: 0 })
-
-/** The product's pipeline; its calls know the number of their lease. */
-export const pipeline: Layer.Layer<Pipeline, never, Tools> = Layer.effect(
-  Pipeline,
-  Effect.map(Pipeline, (real) =>
-    Pipeline.of({
-      run: (plan, work, input, record) =>
-        real.run(plan, work, input, record).pipe(Effect.locally(holding, { run: work.id, lease: work.lease_no }))
-    })
-  )
-).pipe(Layer.provide(Pipeline.layer))
 
 /** `Effect.never` would hold a timer of the host, and with it the whole world for good. */
 const never = Effect.async<never>(() => undefined)
@@ -44,26 +30,47 @@ export const tools = (
   kill: (machine: Machine) => void
 ): typeof Tools.Service =>
   Tools.of({
-    kindOf: () => "simulated",
-    call: ({ idempotencyKey, step }) =>
-      Effect.gen(function* () {
-        const { lease, run } = yield* FiberRef.get(holding)
-        const call = witness.called({ run, step: step.id, key: idempotencyKey, lease, machine })
-        const die = Effect.zipRight(
-          Effect.sync(() => kill(machine)),
-          never
-        )
-        const doing = behaviours[step.tool]?.(chance, die) ?? Effect.die(`there is no tool ${step.uses}`)
-        yield* doing.pipe(
-          Effect.onExit((exit) =>
-            Effect.sync(() =>
-              witness.returned(
-                call,
-                Exit.isSuccess(exit) ? "done" : Exit.isInterrupted(exit) ? "interrupted" : "failed"
+    begun: () => Effect.void,
+    find: (_plan, _work, { tool, uses }) =>
+      Effect.succeed(
+        plainTool("http", {
+          // As tools that call outside are: what came before is stored first.
+          outside: true,
+          idempotent: false,
+          waits: () => tool === "naps",
+          begin: () =>
+            Effect.map(Clock.currentTimeMillis, (now) => ({
+              kind: "wait",
+              tool: null,
+              detail: { began: now },
+              expires_at: now + chance.int(0, 20_000)
+            })),
+          call: ({ idempotencyKey, step, work }) =>
+            Effect.gen(function* () {
+              const call = witness.called({
+                run: work.id,
+                step: step.id,
+                key: idempotencyKey,
+                lease: work.lease_no,
+                machine
+              })
+              const die = Effect.zipRight(
+                Effect.sync(() => kill(machine)),
+                never
               )
-            )
-          )
-        )
-        return { output: { call: call.number }, simulated: true, log: undefined }
-      })
+              const doing = behaviours[tool]?.(chance, die) ?? Effect.die(`there is no tool ${uses}`)
+              yield* doing.pipe(
+                Effect.onExit((exit) =>
+                  Effect.sync(() =>
+                    witness.returned(
+                      call,
+                      Exit.isSuccess(exit) ? "done" : Exit.isInterrupted(exit) ? "interrupted" : "failed"
+                    )
+                  )
+                )
+              )
+              return { output: { call: call.number }, simulated: false, log: undefined }
+            })
+        })
+      )
   })

@@ -1,13 +1,16 @@
 import { ConfigProvider, Context, Duration, Effect, Layer, Logger, LogLevel, Random } from "effect"
 import type { Fiber } from "effect"
 import { Backfills } from "../../src/layers/Backfills.ts"
+import { ChildRuns } from "../../src/layers/ChildRuns.ts"
 import { Draining } from "../../src/layers/Draining.ts"
 import { History } from "../../src/layers/History.ts"
+import { Pipeline } from "../../src/layers/Pipeline.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Tools } from "../../src/layers/Tools.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
 import type { Channel } from "../../src/layers/Wakeups.ts"
 import { Worker } from "../../src/layers/Worker.ts"
+import * as WorkerLoop from "../../src/layers/WorkerLoop.ts"
 import * as Bench from "./Bench.ts"
 import type { Chance } from "./Chance.ts"
 import type { Machine } from "./Machine.ts"
@@ -37,6 +40,8 @@ const registered = Layer.effectDiscard(
   })
 )
 
+const childless = Layer.mock(ChildRuns, { finish: Effect.succeed(0) })
+
 const idle = Layer.mergeAll(
   Layer.mock(Backfills, { advance: Effect.succeed(0) }),
   Layer.mock(History, { keep: Effect.void, prepare: Effect.void })
@@ -46,7 +51,11 @@ const programs: Record<
   "worker" | "scheduler",
   Layer.Layer<never, unknown, Services | Wakeups | Tools | Registry | Draining>
 > = {
-  worker: Worker.loop.pipe(Layer.provide(registered), Layer.provide(Worker.layer), Layer.provide(Bench.pipeline)),
+  worker: WorkerLoop.loop.pipe(
+    Layer.provide(registered),
+    Layer.provide(Worker.layer),
+    Layer.provide([Pipeline.layer, childless])
+  ),
   scheduler: Scheduler.loop.pipe(Layer.provide(Scheduler.layer), Layer.provide(idle))
 }
 

@@ -15,7 +15,12 @@ const decode = Schema.decodeUnknownSync(TaskCreate)
 /** A twin of its own, and what the contract asks of it. */
 const subject = Layer.unwrapEffect(
   Effect.sync(() => {
-    const tables = emptyTables({ watch: unwatched, leaseMillis: 15_000, newId: idsOf(new Uint8Array(10)) })
+    const tables = emptyTables({
+      watch: unwatched,
+      leaseMillis: 15_000,
+      cluttered: () => false,
+      newId: idsOf(new Uint8Array(10))
+    })
     const { dueWork, heartbeats, history, keys, live, occurrences, outbox, slots, tasks } = tables
     const keyOf = (id: string) => dueWork.get(id)?.key ?? history.find((run) => run.id === id)?.key ?? ""
     const after = (at: number | null) => (at === null ? null : at - start)

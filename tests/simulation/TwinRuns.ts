@@ -1,6 +1,7 @@
-import type { NewWork, Held, Renewed } from "../../src/domain/Settlement.ts"
+import type { Held, NewWork, Progress, Renewed } from "../../src/domain/Settlement.ts"
+import type { Answer } from "../../src/domain/Wait.ts"
 import { archive } from "./TwinTurn.ts"
-import { hasElder, pair, rowsWhere } from "./TwinTables.ts"
+import { hasElder, liveOf, pair, rowsWhere } from "./TwinTables.ts"
 import type { DueRow, Tables } from "./TwinTables.ts"
 
 /** Queues runs; answers the ids of those whose occurrence was not decided before. */
@@ -73,8 +74,49 @@ export const renew = (tables: Tables, worker: string, held: ReadonlyArray<Held>,
     const row = tables.dueWork.get(id)
     if (row === undefined || row.lease_no !== lease_no || row.state !== "leased" || row.locked_by !== worker) return []
     row.locked_until = now + tables.leaseMillis
-    return [{ id, lease_no, cancel_requested: row.cancel_requested_at !== null }]
+    return [{ id, lease_no, signals: row.signals, cancel_requested: row.cancel_requested_at !== null }]
   })
+
+/** Stores what leases have come to; answers the ids of those that held. */
+export const record = (tables: Tables, progress: ReadonlyArray<Progress>): ReadonlySet<string> => {
+  const held = new Set<string>()
+  for (const { failed, steps, waits, work } of progress) {
+    const row = tables.dueWork.get(work.id)
+    if (row === undefined || row.lease_no !== work.lease_no || row.state !== "leased") continue
+    held.add(row.id)
+    tables.watch.recorded(row, steps)
+    const live = liveOf(tables, row.id)
+    for (const step of steps) live.steps.set(pair(step.step_id, String(step.item)), step)
+    for (const wait of waits) live.waits.set(pair(wait.step_id, String(wait.item)), { ...wait, result: null })
+    live.failed ??= failed
+  }
+  return held
+}
+
+/** Gives a run what another had finished of some steps. */
+export const takeOver = (tables: Tables, id: string, from: string, steps: ReadonlyArray<string>) => {
+  const live = liveOf(tables, id)
+  const source = tables.history.find((run) => run.id === from)
+  for (const step of source?.steps ?? [])
+    if (steps.includes(step.step_id)) live.steps.set(pair(step.step_id, String(step.item)), step)
+}
+
+/** Answers waits, each once, and signals their runs. */
+export const answer = (tables: Tables, answers: ReadonlyArray<Answer>): ReadonlyArray<string> => {
+  const signaled = new Set<string>()
+  const answered = answers.flatMap(({ id, result }) => {
+    for (const [run, live] of tables.live)
+      for (const [key, wait] of live.waits) {
+        if (wait.id !== id || wait.result !== null) continue
+        live.waits.set(key, { ...wait, result })
+        signaled.add(run)
+        return [id]
+      }
+    return []
+  })
+  signal(tables, [...signaled])
+  return answered
+}
 
 export const suspects = (tables: Tables): boolean =>
   rowsWhere(tables, ({ crashes, state }) => state === "ready" && crashes >= 2).length > 0

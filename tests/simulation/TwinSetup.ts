@@ -3,7 +3,7 @@ import { AgentId } from "../../src/domain/Agent.ts"
 import * as Cursor from "../../src/domain/Cursor.ts"
 import { uuidV7 } from "../../src/domain/Id.ts"
 import { check } from "../../src/domain/PipelineChecks.ts"
-import type { CheckedPipeline } from "../../src/domain/PipelineChecks.ts"
+import type { CheckedPipeline } from "../../src/domain/CheckedPipeline.ts"
 import { TaskId } from "../../src/domain/Task.ts"
 import type { TaskCreate } from "../../src/domain/Task.ts"
 import { find } from "../../src/domain/Zone.ts"
@@ -11,7 +11,9 @@ import type { ScheduledTask } from "../../src/layers/TaskRows.ts"
 import type { Tables } from "./TwinTables.ts"
 import { setLimit } from "./TwinTasks.ts"
 
-const owner = AgentId.make("018f0000-0000-7000-8000-00000000a9e4")
+/** The agents whose tasks worlds have. */
+export const owners = [1, 2, 3].map((n) => AgentId.make(`018f0000-0000-7000-8000-00000000a9e${n}`))
+const [first = AgentId.make("")] = owners
 const checked = new Map<TaskCreate["payload"], CheckedPipeline>()
 
 const pipelineOf = (payload: TaskCreate["payload"]) => {
@@ -26,7 +28,7 @@ const millis = (instant: DateTime.Utc | null) => (instant === null ? null : Date
 const instant = (at: number | null) => (at === null ? null : DateTime.unsafeMake(at))
 
 /** Stores a task as its creation does: with its cursor, its first revision, and the limit of its concurrency key. */
-export const addTask = (tables: Tables, created: TaskCreate, now: number): ScheduledTask => {
+export const addTask = (tables: Tables, created: TaskCreate, now: number, owner = first): ScheduledTask => {
   const { payload, ...input } = created
   const definition = { ...input, timezone: input.timezone ?? "UTC" }
   const id = TaskId.make(tables.newId(now))

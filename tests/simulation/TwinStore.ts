@@ -5,9 +5,11 @@ import { Heartbeats } from "../../src/layers/Heartbeats.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { Plans } from "../../src/layers/Plans.ts"
 import type { RunInput } from "../../src/layers/Plans.ts"
+import { plain } from "../../src/domain/Line.ts"
 import { isObject } from "../../src/domain/Json.ts"
 import type { Tables } from "./TwinTables.ts"
 import { pair } from "./TwinTables.ts"
+import { look } from "./TwinLine.ts"
 import * as Runs from "./TwinRuns.ts"
 import * as Tasks from "./TwinTasks.ts"
 import { rescue, turn } from "./TwinTurn.ts"
@@ -36,8 +38,12 @@ const lease = (tables: Tables, call: Call) =>
   Lease.of({
     enqueue: (work) =>
       work.length === 0 ? Effect.succeed([]) : call("enqueue", (now) => Runs.enqueue(tables, work, now)),
-    turn: (worker, settled, capacity, suspects = false) =>
-      call("turn", (now) => turn(tables, { worker, settled, capacity, suspects, now })),
+    turn: (worker, settled, capacity, suspects = false, line = plain) =>
+      call("turn", (now) => turn(tables, { worker, settled, capacity, suspects, line, now })),
+    line: (after) => call("line", () => look(tables, after)),
+    record: (progress) => call("record", () => Runs.record(tables, progress)),
+    takeOver: (id, from, steps) => call("takeOver", () => Runs.takeOver(tables, id, from, steps)),
+    answer: (answers) => call("answer", () => Runs.answer(tables, answers)),
     renew: (worker, held) => call("renew", (now) => Runs.renew(tables, worker, held, now)),
     rescue: call("rescue", (now) => rescue(tables, now)),
     suspects: call("suspects", () => Runs.suspects(tables)),
@@ -79,15 +85,19 @@ const plans = (tables: Tables, call: Call) =>
         const inputOf = (id: string, taskId: string, key: string): RunInput => {
           const input = tables.occurrences.get(pair(taskId, key))?.input ?? null
           const params = isObject(input) ? input["params"] : null
+          const live = tables.live.get(id)
           return {
             params: params !== undefined && isObject(params) ? params : null,
             event: null,
             events: null,
-            finished: [...(tables.live.get(id)?.steps.values() ?? [])].filter(({ item }) => item === -1)
+            known: [...(live?.steps.values() ?? [])],
+            waits: [...(live?.waits.values() ?? [])],
+            failed: live?.failed ?? null
           }
         }
         return new Map(work.map(({ id, key, task_id }) => [id, inputOf(id, task_id, key)]))
-      })
+      }),
+    waits: (id) => call("waits", () => [...(tables.live.get(id)?.waits.values() ?? [])])
   })
 
 const heartbeats = (tables: Tables, call: Call) =>

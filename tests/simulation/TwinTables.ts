@@ -6,6 +6,7 @@ import { RunId } from "../../src/domain/Run.ts"
 import type { RunError } from "../../src/domain/Run.ts"
 import type { NewWork, Settlement, StepRecord } from "../../src/domain/Settlement.ts"
 import { TaskId } from "../../src/domain/Task.ts"
+import type { Wait } from "../../src/domain/Wait.ts"
 import type { Plan } from "../../src/layers/Plans.ts"
 import type { ScheduledTask } from "../../src/layers/TaskRows.ts"
 
@@ -81,10 +82,12 @@ export interface PastRun {
   readonly steps: ReadonlyArray<StepRecord>
 }
 
-/** What `live_step` holds of one run, by the rest of its primary key. */
+/** What `live_step` and `pending_item` hold of one run, by the rest of their keys. */
 export interface Live {
   readonly steps: Map<string, StepRecord>
   readonly attempts: Map<number, PastAttempt>
+  readonly waits: Map<string, Wait & { readonly id: string }>
+  failed: RunError | null
 }
 
 /** Told of every change that a statement makes, as it makes it. */
@@ -93,6 +96,8 @@ export interface Watch {
   readonly leased: (row: DueRow) => void
   /** A settlement that was written, before its row changes. */
   readonly settled: (row: DueRow, settlement: Settlement) => void
+  /** Steps that are stored under a lease that holds. */
+  readonly recorded: (row: DueRow, steps: ReadonlyArray<StepRecord>) => void
   readonly rescued: (row: DueRow, holder: string, crashed: boolean) => void
   readonly ended: (run: PastRun) => void
   readonly cursor: (before: ScheduledTask, after: ScheduledTask) => void
@@ -118,6 +123,8 @@ export interface Tables {
   readonly outbox: Array<{ readonly run_id: string; readonly state: string }>
   readonly watch: Watch
   readonly leaseMillis: number
+  /** Whether the way to the first ready row is found to be long. */
+  readonly cluttered: () => boolean
   /** A new id at an instant. */
   readonly newId: (now: number) => string
 }
@@ -129,12 +136,13 @@ export const unwatched: Watch = {
   queued: ignore,
   leased: ignore,
   settled: ignore,
+  recorded: ignore,
   rescued: ignore,
   ended: ignore,
   cursor: ignore
 }
 
-export const emptyTables = (with_: Pick<Tables, "watch" | "leaseMillis" | "newId">): Tables => ({
+export const emptyTables = (with_: Pick<Tables, "watch" | "leaseMillis" | "cluttered" | "newId">): Tables => ({
   ...with_,
   tasks: new Map(),
   plans: new Map(),
@@ -147,6 +155,13 @@ export const emptyTables = (with_: Pick<Tables, "watch" | "leaseMillis" | "newId
   heartbeats: new Map(),
   outbox: []
 })
+
+/** What is kept of an unfinished run, made where it is not there yet. */
+export const liveOf = (tables: Tables, id: string): Live => {
+  const live = tables.live.get(id) ?? { steps: new Map(), attempts: new Map(), waits: new Map(), failed: null }
+  tables.live.set(id, live)
+  return live
+}
 
 /** What two columns make one key of. */
 export const pair = (one: string, other: string) => `${one}|${other}`
@@ -198,6 +213,7 @@ export const workOf = (row: DueRow): DueWork =>
       deadline_at: instantOrNull(row.deadline_at),
       start_by: instantOrNull(row.start_by),
       event_id: row.event_id,
+      parent_run_id: null,
       hops: row.hops,
       traceparent: row.traceparent,
       created_at: instant(row.created_at)

@@ -1,8 +1,10 @@
 import { DateTime } from "effect"
 import type { DueWork } from "../../src/domain/DueWork.ts"
+import type { Line } from "../../src/domain/Line.ts"
 import type { RunError } from "../../src/domain/Run.ts"
 import type { Settlement, StepRecord, TurnResult } from "../../src/domain/Settlement.ts"
-import { pair, rowsWhere, workOf } from "./TwinTables.ts"
+import { candidates } from "./TwinLine.ts"
+import { inLine, liveOf, pair, rowsWhere, workOf } from "./TwinTables.ts"
 import type { DueRow, PastAttempt, PastRun, Tables } from "./TwinTables.ts"
 
 interface EndedBy {
@@ -41,7 +43,9 @@ export const archive = (tables: Tables, row: DueRow, end: EndedBy) => {
     error: end.error ?? null,
     skip_reason: end.reason ?? null,
     skipped: null,
-    steps: [...steps.values()]
+    steps: [...steps.values()].map((step) =>
+      step.state === "running" || step.state === "waiting" ? { ...step, state: "canceled" } : step
+    )
   }
   tables.history.push(run)
   tables.outbox.push({ run_id: row.id, state: end.state })
@@ -77,15 +81,13 @@ interface TurnInput {
   readonly settled: ReadonlyArray<Settlement>
   readonly capacity: number
   readonly suspects: boolean
+  readonly line: Line
   readonly now: number
 }
 
 /** The turn: as the statement does, all its parts see the rows as they were before it. */
-export const turn = (tables: Tables, { capacity, now, settled, suspects, worker }: TurnInput): TurnResult => {
-  const candidates = rowsWhere(
-    tables,
-    ({ crashes, state }) => state === "ready" && (suspects ? crashes >= 2 : crashes < 2)
-  ).slice(0, capacity)
+export const turn = (tables: Tables, { capacity, line, now, settled, suspects, worker }: TurnInput): TurnResult => {
+  const found = candidates(tables, capacity, suspects, line)
   const blocked = rowsWhere(tables, ({ serial, state }) => state === "blocked" && !serial)
   const freed = new Freed()
   const lost: Array<string> = []
@@ -101,7 +103,7 @@ export const turn = (tables: Tables, { capacity, now, settled, suspects, worker 
   const leased: Array<DueWork> = []
   const taken = new Map<string, number>()
   let slotless = 0
-  for (const row of candidates) {
+  for (const row of [...found].sort(inLine)) {
     const key = row.concurrency_key === null ? null : pair(row.namespace, row.concurrency_key)
     const slots = key === null ? undefined : tables.slots.get(key)
     if (key !== null && slots !== undefined) {
@@ -171,8 +173,7 @@ const settle = (tables: Tables, row: DueRow, settlement: Settlement, worker: str
   row.run_at = runAt ?? row.run_at
   row.locked_by = null
   row.locked_until = null
-  const live = tables.live.get(row.id) ?? { steps: new Map(), attempts: new Map() }
-  tables.live.set(row.id, live)
+  const live = liveOf(tables, row.id)
   for (const step of steps) live.steps.set(stepKey(step), step)
   if (outcome !== "retried") return
   row.attempt++

@@ -1,6 +1,7 @@
 import { DateTime } from "effect"
 import type { Machine, VirtualTime } from "./Machine.ts"
 import { pair } from "./TwinTables.ts"
+import type { StepRecord } from "../../src/domain/Settlement.ts"
 import type { DueRow, PastRun, Watch } from "./TwinTables.ts"
 
 /** One call of a tool, as the tool saw it. */
@@ -25,8 +26,8 @@ interface Known {
   notBefore: number
   crashes: number
   end: string | null
-  /** The lease under which a step was stored. */
-  readonly stored: Map<string, number>
+  /** The lease under which the end of a step was stored, and the end. */
+  readonly stored: Map<string, { readonly lease: number; readonly state: string }>
 }
 
 /** How long after a freeze a process may still do what it was about to. */
@@ -87,7 +88,7 @@ export class Witness implements Watch {
       crashes: 0,
       started: null,
       end: null,
-      stored: new Map<string, number>()
+      stored: new Map()
     }
     this.runs.set(row.id, { row, ...fresh })
   }
@@ -158,10 +159,26 @@ export class Witness implements Watch {
       known.failures++
       known.notBefore = settlement.run_at
     }
+    this.#store(known, row, lease_no, steps)
+  }
+
+  readonly recorded: Watch["recorded"] = (row, steps) => {
+    const known = this.#known(row.id)
+    this.note(`stored ${short(row.id)} no ${row.lease_no} [${steps.map((s) => `${s.step_id} ${s.state}`).join(", ")}]`)
+    if (known === undefined) return
+    if (known.open?.no !== row.lease_no)
+      this.object(`I4 lease ${row.lease_no} of ${short(row.id)}, which is over, stores steps`)
+    this.#store(known, row, row.lease_no, steps)
+  }
+
+  /** An answer that is lost makes its worker store a step again, under the same lease; no other may. */
+  #store(known: Known, row: DueRow, lease: number, steps: ReadonlyArray<StepRecord>) {
     for (const { state, step_id } of steps) {
-      if (state !== "succeeded") continue
-      if (known.stored.has(step_id)) this.object(`I6 step ${step_id} of ${short(row.id)} is stored twice`)
-      known.stored.set(step_id, lease_no)
+      if (state === "running" || state === "waiting" || state === "canceled") continue
+      const under = known.stored.get(step_id)
+      if (under !== undefined && under.lease !== lease && under.state === "succeeded")
+        this.object(`I6 step ${step_id} of ${short(row.id)} is stored twice`)
+      known.stored.set(step_id, { lease, state })
     }
   }
 
@@ -214,8 +231,18 @@ export class Witness implements Watch {
     const known = this.#known(call.run)
     const before = this.calls.find(({ run, step }) => run === call.run && step === call.step)
     if (before !== undefined && before.key !== call.key) this.object(`I6 step ${call.step} changes its key`)
-    if ((known?.stored.get(call.step) ?? Infinity) < call.lease)
+    const stored = known?.stored.get(call.step)
+    if (stored?.state === "succeeded" && stored.lease <= call.lease)
       this.object(`I6 step ${call.step} of ${short(call.run)} is called though it is stored`)
+    for (const earlier of this.calls) {
+      if (
+        earlier.run === call.run &&
+        earlier.step < call.step &&
+        earlier.end === "done" &&
+        !known?.stored.has(earlier.step)
+      )
+        this.object(`I6 ${call.step} of ${short(call.run)} is called before ${earlier.step} is stored`)
+    }
     if (known?.open?.no !== call.lease && this.#healthy(call.machine))
       this.object(
         `I4 ${call.machine.name} calls ${call.step} of ${short(call.run)} under lease ${call.lease}, which is over`

@@ -13,7 +13,7 @@ import type { Known } from "./Oracle.ts"
 import * as Processes from "./Processes.ts"
 import { limits, makeTask } from "./Scenario.ts"
 import type { Size } from "./Scenario.ts"
-import { addTask, idsOf } from "./TwinSetup.ts"
+import { addTask, idsOf, owners } from "./TwinSetup.ts"
 import { emptyTables } from "./TwinTables.ts"
 import * as Tasks from "./TwinTasks.ts"
 import { short, Witness } from "./Witness.ts"
@@ -81,6 +81,7 @@ class World {
     const tables = emptyTables({
       watch: this.#witness,
       leaseMillis: leaseSeconds * 1000,
+      cluttered: () => chance.maybe(0.1),
       newId: idsOf(chance.bytes(10))
     })
     this.#fleet = {
@@ -97,7 +98,7 @@ class World {
     }
     this.#known = Array.from({ length: chance.int(...size.tasks) }, () => {
       const made = makeTask(chance, start, deadly)
-      const { id } = addTask(tables, made.create, start)
+      const { id } = addTask(tables, made.create, start, chance.maybe(0.5) ? owners[0] : owners[chance.int(1, 2)])
       this.#witness.overlap.set(id, made.create.overlap_policy)
       return { ...made, id, createdAt: start }
     })

@@ -1,4 +1,6 @@
 import { Effect } from "effect"
+import { plain, seen, served } from "../../src/domain/Line.ts"
+import type { Line } from "../../src/domain/Line.ts"
 import type { End } from "../../src/domain/Settlement.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { Plans } from "../../src/layers/Plans.ts"
@@ -19,6 +21,12 @@ import {
   equal
 } from "./contract.ts"
 import type { Scenario } from "./contract.ts"
+
+const agents = [
+  "018f0000-0000-7000-8000-00000000000a",
+  "018f0000-0000-7000-8000-00000000000b",
+  "018f0000-0000-7000-8000-00000000000c"
+] as const
 
 /** Who may work on a run, and what a lost lease and a used slot mean. */
 export const leases: Record<string, Scenario> = {
@@ -60,8 +68,8 @@ export const leases: Record<string, Scenario> = {
     for (const end of ends) equal((yield* settle(old, end, [step("a")])).lost, [old.id])
     equal(yield* leases.renew(one, [old]), [])
     equal(yield* leases.renew(one, [fresh]), [])
-    equal(yield* leases.renew(other, [fresh]), [{ id: fresh.id, lease_no: 2, cancel_requested: false }])
-    equal((yield* (yield* Plans).inputs([fresh])).get(fresh.id)?.finished, [])
+    equal(yield* leases.renew(other, [fresh]), [{ id: fresh.id, lease_no: 2, signals: 0, cancel_requested: false }])
+    equal((yield* (yield* Plans).inputs([fresh])).get(fresh.id)?.known, [])
     equal(yield* store.unfinished, { "m:1": "leased lease 2 attempt 1" })
   }),
 
@@ -79,7 +87,7 @@ export const leases: Record<string, Scenario> = {
     equal(yield* leases.renew(one, [work]), [])
     const again = yield* leaseOne()
     equal(yield* leases.renew(one, [work]), [])
-    equal(yield* leases.renew(one, [again]), [{ id: work.id, lease_no: 2, cancel_requested: false }])
+    equal(yield* leases.renew(one, [again]), [{ id: work.id, lease_no: 2, signals: 0, cancel_requested: false }])
   }),
 
   "counts a crash only of a holder that fell silent while others beat, and ends the third as poison": Effect.gen(
@@ -164,5 +172,109 @@ export const leases: Record<string, Scenario> = {
     yield* settle(yield* leaseOne(), succeeded)
     const before = Object.values(yield* store.unfinished).filter((state) => state.startsWith("blocked")).length
     equal([before, yield* leases.promote], [1, 1])
+  }),
+
+  "tells who waits, by agent, from one agent on and round again": Effect.gen(function* () {
+    const store = yield* Store
+    const leases = yield* Lease
+    equal(yield* leases.line(null), plain)
+    const task = yield* store.task()
+    const [a, b, c] = agents
+    yield* queue(task, 1, { agent_id: c, priority: 3 })
+    for (const n of [2, 3]) yield* queue(task, n, { agent_id: a })
+    yield* queue(task, 4, { agent_id: b, due_at: store.start + 1 })
+    const first = (n: number, rank: number) => ({ rank, due_at: store.start, id: runId(n) })
+    const waiting = [
+      { agent_id: a, first: first(2, 5) },
+      { agent_id: c, first: first(1, 3) }
+    ]
+    equal(yield* leases.line(null), { agents: waiting, from: null, after: null })
+    equal(yield* leases.line(a), { agents: [...waiting].reverse(), from: null, after: null })
+    equal(yield* leases.line(c), { agents: waiting, from: null, after: null })
+  }),
+
+  "agents take turns, however many runs one of them has": Effect.gen(function* () {
+    const store = yield* Store
+    const leases = yield* Lease
+    const task = yield* store.task()
+    const [a, b, c] = agents
+    for (let n = 1; n <= 30; n++) yield* queue(task, n, { agent_id: a })
+    for (const n of [31, 32, 33]) yield* queue(task, n, { agent_id: b })
+    yield* queue(task, 34, { agent_id: c })
+    let line = yield* leases.line(null)
+    const take = (capacity: number) =>
+      Effect.gen(function* () {
+        const { leased } = yield* leases.turn(one, [], capacity, false, line)
+        line = served(line, leased)
+        return leased.map(({ key }) => key).sort()
+      })
+    equal(yield* take(5), ["m:1", "m:2", "m:31", "m:32", "m:34"])
+    equal(yield* take(1), ["m:3"])
+    equal(yield* take(1), ["m:33"])
+    equal(yield* take(2), ["m:4", "m:5"])
+    yield* queue(task, 35, { agent_id: b })
+    line = seen(line, yield* leases.line(null))
+    equal(yield* take(1), ["m:35"])
+  }),
+
+  "a better rank goes before all turns": Effect.gen(function* () {
+    const store = yield* Store
+    const leases = yield* Lease
+    const task = yield* store.task()
+    const [a, b] = agents
+    for (const n of [1, 2, 3, 4]) yield* queue(task, n, { agent_id: a })
+    for (const n of [5, 6, 7, 8, 9]) yield* queue(task, n, { agent_id: b })
+    for (const n of [10, 11, 12]) yield* queue(task, n, { agent_id: a, priority: 2 })
+    for (const n of [13]) yield* queue(task, n, { agent_id: b, priority: 7 })
+    const line = yield* leases.line(null)
+    const keys = (capacity: number) =>
+      Effect.map(leases.turn(one, [], capacity, false, line), ({ leased }) => leased.map(({ key }) => key).sort())
+    equal(yield* keys(2), ["m:10", "m:11"])
+    equal(yield* keys(5), ["m:1", "m:12", "m:2", "m:5", "m:6"])
+    equal(yield* keys(10), ["m:13", "m:3", "m:4", "m:7", "m:8", "m:9"])
+  }),
+
+  "a key without a free slot holds up no agent's turn": Effect.gen(function* () {
+    const store = yield* Store
+    const leases = yield* Lease
+    const narrow = yield* store.task({ concurrency_key: "k", concurrency_limit: 1 })
+    const task = yield* store.task()
+    const [a, b] = agents
+    for (const n of [1, 2, 3]) yield* queue(narrow, n, { agent_id: a })
+    for (const n of [4, 5, 6]) yield* queue(task, n, { agent_id: a })
+    for (const n of [7, 8]) yield* queue(narrow, n, { agent_id: b })
+    for (const n of [9]) yield* queue(task, n, { agent_id: b })
+    const line = yield* leases.line(null)
+    const leased: Array<string> = []
+    for (const blocked of [3, 1, 0]) {
+      const turn = yield* leases.turn(one, [], 4, false, line)
+      equal(turn.blocked, blocked)
+      leased.push(...turn.leased.map(({ key }) => key))
+    }
+    equal(leased.sort(), ["m:1", "m:4", "m:5", "m:6", "m:9"])
+    equal(yield* store.slots, { k: 1 })
+  }),
+
+  "a turn that begins at a place sees what stands before it at the next look": Effect.gen(function* () {
+    const store = yield* Store
+    const leases = yield* Lease
+    const task = yield* store.task()
+    const [a, b] = agents
+    for (const n of [1, 2, 3]) yield* queue(task, n, { agent_id: a })
+    for (const n of [4, 5, 6]) yield* queue(task, n, { agent_id: b })
+    const from = { rank: 5, due_at: store.start, id: runId(3) }
+    const firsts = [
+      { agent_id: b, first: { ...from, id: runId(5) } },
+      { agent_id: a, first: from }
+    ]
+    const keys = (agents: Line["agents"]) =>
+      Effect.map(leases.turn(one, [], 2, false, { agents, from, after: null }), ({ leased }) =>
+        leased.map(({ key }) => key).sort()
+      )
+    equal(yield* keys(firsts), ["m:3", "m:5"])
+    yield* queue(task, 7, { agent_id: a, priority: 4 })
+    equal(yield* keys([]), ["m:4", "m:6"])
+    equal(yield* keys(firsts), [])
+    equal((yield* lease(10)).map(({ key }) => key).sort(), ["m:1", "m:2", "m:7"])
   })
 }

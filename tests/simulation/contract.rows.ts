@@ -97,7 +97,7 @@ export const rows: Record<string, Scenario> = {
     equal(
       inputs
         .get(again.id)
-        ?.finished.map(({ output, state, step_id }) => ({ output, state, step_id }))
+        ?.known.map(({ output, state, step_id }) => ({ output, state, step_id }))
         .sort((a, b) => (a.step_id < b.step_id ? -1 : 1)),
       [
         { output: { of: "a" }, state: "succeeded", step_id: "a" },
@@ -116,7 +116,7 @@ export const rows: Record<string, Scenario> = {
     yield* settle(yield* leaseOne(), { outcome: "released" }, [step("a")])
     equal(yield* store.unfinished, { "m:1": "ready lease 1 attempt 1" })
     const again = yield* leaseOne(other)
-    equal((yield* (yield* Plans).inputs([again])).get(again.id)?.finished.length, 1)
+    equal((yield* (yield* Plans).inputs([again])).get(again.id)?.known.length, 1)
   }),
 
   "a serial run waits for its elders, however they end": Effect.gen(function* () {
@@ -150,7 +150,7 @@ export const rows: Record<string, Scenario> = {
       asked: [runId(1)]
     })
     if (work === undefined) throw new Error("one was leased")
-    equal(yield* leases.renew(one, [work]), [{ id: work.id, lease_no: 1, cancel_requested: true }])
+    equal(yield* leases.renew(one, [work]), [{ id: work.id, lease_no: 1, signals: 1, cancel_requested: true }])
     yield* settle(work, { outcome: "ended", state: "canceled", error: null })
     equal(yield* store.slots, { k: 0 })
     equal(yield* store.ended, {

@@ -1,7 +1,10 @@
 import { ConfigProvider, Effect, Layer, TestClock } from "effect"
 import { Agents } from "../../src/layers/Agents.ts"
+import { Approvals } from "../../src/layers/Approvals.ts"
 import { Audit } from "../../src/layers/Audit.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
+import { ChildRuns } from "../../src/layers/ChildRuns.ts"
+import { CoreToolset } from "../../src/layers/CoreToolset.ts"
 import { Draining } from "../../src/layers/Draining.ts"
 import { DueTasks } from "../../src/layers/DueTasks.ts"
 import { Events } from "../../src/layers/Events.ts"
@@ -16,6 +19,7 @@ import { Pipeline } from "../../src/layers/Pipeline.ts"
 import { Plans } from "../../src/layers/Plans.ts"
 import { Queue } from "../../src/layers/Queue.ts"
 import { Redis } from "../../src/layers/Redis.ts"
+import { Reruns } from "../../src/layers/Reruns.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
@@ -54,15 +58,18 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Worker.layer,
     Tasks.layer,
     TaskStates.layer,
-    Runs.layer,
+    Reruns.layer,
+    Approvals.layer,
     Events.layer,
     Health.layer
   ).pipe(
-    Layer.provideMerge(
-      Layer.mergeAll(Pipeline.layer, Plans.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)
-    ),
+    Layer.provideMerge(Runs.layer),
+    Layer.provideMerge(Layer.mergeAll(Pipeline.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)),
     Layer.provideMerge(DueTasks.layer),
-    Layer.provideMerge(Layer.mergeAll(Lease.layer, Heartbeats.layer, Tools.layer)),
+    Layer.provideMerge(Tools.layer),
+    Layer.provideMerge(CoreToolset.layer),
+    Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, Heartbeats.layer)),
+    Layer.provideMerge(Lease.layer),
     Layer.provideMerge(Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer)),
     // Not `TestDb`, which is a database of its own wherever it is mentioned: all services share this one.
     Layer.provideMerge(Layer.unwrapScoped(Effect.map(freshDatabase, (url) => dbAt(url)))),

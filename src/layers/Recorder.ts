@@ -1,0 +1,75 @@
+import { Deferred, Effect, Exit, Queue } from "effect"
+import { fitting } from "../domain/Settlement.ts"
+import type { Progress } from "../domain/Settlement.ts"
+import { callKey } from "../domain/Wait.ts"
+import type { Lease } from "./Lease.ts"
+import * as Retries from "./Retries.ts"
+import type { Saving } from "./RunIo.ts"
+
+/** Requests that one statement carries. */
+const mostAtOnce = 100
+
+/**
+ * Stores what runs have come to: what is asked for while a statement is under way goes with the next one, so that many runs share a
+ * commit. Answers whether the lease still held. An outage is waited out; the fence of the lease ends the waiting.
+ */
+export const makeRecorder = (lease: typeof Lease.Service) =>
+  Effect.gen(function* () {
+    const waiting = yield* Queue.unbounded<Saving>()
+    const store = Effect.fnUntraced(function* (batch: ReadonlyArray<Saving>) {
+      const stored = yield* Effect.exit(
+        Effect.retry(lease.record(combined(batch.map(({ progress }) => progress))), Retries.loop)
+      )
+      yield* Effect.forEach(
+        batch,
+        ({ held, progress }) =>
+          Deferred.done(
+            held,
+            Exit.match(stored, {
+              onSuccess: (ids) => Exit.succeed(ids.has(progress.work.id)),
+              // A bug of the statement ends these runs; the recorder goes on.
+              onFailure: (cause) => Exit.die(cause)
+            })
+          ),
+        { discard: true }
+      )
+    })
+    yield* Effect.gen(function* () {
+      let left: ReadonlyArray<Saving> = [...(yield* Queue.takeBetween(waiting, 1, mostAtOnce))]
+      while (left.length > 0) {
+        const carried = fitting(left, ({ progress }) => progress.steps)
+        yield* store(carried)
+        left = left.slice(carried.length)
+      }
+    }).pipe(Effect.forever, Effect.forkScoped)
+    return (progress: Progress) =>
+      Effect.gen(function* () {
+        const held = yield* Deferred.make<boolean>()
+        yield* waiting.offer({ progress, held })
+        return yield* Deferred.await(held)
+      })
+  })
+
+/** One entry a run: a statement writes no row twice. What was asked for later replaces what was asked for before. */
+const combined = (all: ReadonlyArray<Progress>): ReadonlyArray<Progress> => {
+  const byRun = new Map<string, Progress>()
+  for (const one of all) {
+    const before = byRun.get(one.work.id)
+    byRun.set(
+      one.work.id,
+      before === undefined
+        ? one
+        : {
+            work: one.work,
+            steps: latest([...before.steps, ...one.steps]),
+            waits: latest([...before.waits, ...one.waits]),
+            failed: before.failed ?? one.failed
+          }
+    )
+  }
+  return [...byRun.values()]
+}
+
+const latest = <Of extends { readonly step_id: string; readonly item: number }>(all: ReadonlyArray<Of>) => [
+  ...new Map(all.map((one) => [callKey(one), one])).values()
+]

@@ -1,0 +1,84 @@
+import { Effect } from "effect"
+import type { Deferred, Queue } from "effect"
+import type { DueWork } from "../domain/DueWork.ts"
+import type { RunError } from "../domain/Run.ts"
+import type { Progress, StepRecord } from "../domain/Settlement.ts"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { callKey } from "../domain/Wait.ts"
+import type { NewWait, Wait } from "../domain/Wait.ts"
+import type { Plans } from "./Plans.ts"
+import * as Retries from "./Retries.ts"
+
+/** What a pipeline under way tells of itself, and hears of what it waits for. */
+export interface RunIo {
+  /** Takes down what became of a step; stored by the next `save`, at the latest with the end of the lease. */
+  readonly note: (step: StepRecord) => Effect.Effect<void>
+  /** Returns once all that was noted is stored, with what the run waits for from now on. Interrupts the run if its lease is lost. */
+  readonly save: (waits: ReadonlyArray<NewWait>, failed?: RunError) => Effect.Effect<void>
+  /** What the run waits for, as it is now. */
+  readonly waits: Effect.Effect<ReadonlyArray<Wait>>
+  /** Returns when something may have come since `waits` was read, or the run was leased. */
+  readonly signaled: Effect.Effect<void>
+}
+
+/** What the holder of a lease knows beside what the pipeline tells. */
+export interface LeaseIo extends RunIo {
+  /** What is noted and not stored. */
+  readonly unsaved: () => ReadonlyArray<StepRecord>
+  /** The signals that the pipeline has seen: more by now, and the run may not park. */
+  readonly seen: () => number
+  /** Tells of the number of signals as a renewal saw it. */
+  readonly heard: (signals: number) => Effect.Effect<void>
+}
+
+/** A request to store, and whether the lease still held. */
+export interface Saving {
+  readonly progress: Progress
+  readonly held: Deferred.Deferred<boolean>
+}
+
+/** What one lease of a run tells and hears. `lost` is what to do where the lease was somebody else's by then. */
+export const leaseIo = (
+  work: DueWork,
+  plans: typeof Plans.Service,
+  save: (progress: Progress) => Effect.Effect<boolean>,
+  lost: Effect.Effect<void>,
+  signals: Queue.Queue<void>
+): LeaseIo => {
+  let noted = new Map<string, StepRecord>()
+  let heard = work.signals
+  let seen = work.signals
+  return {
+    note: (step) => Effect.sync(() => void noted.set(callKey(step), step)),
+    save: (waits, failed) =>
+      Effect.suspend(() => {
+        const saving = noted
+        noted = new Map()
+        return save({ work, steps: [...saving.values()], waits, failed: failed ?? null }).pipe(
+          Effect.onInterrupt(() =>
+            Effect.sync(() => {
+              noted = new Map([...saving, ...noted])
+            })
+          ),
+          Effect.flatMap((held) => (held ? Effect.void : Effect.zipRight(lost, Effect.never)))
+        )
+      }),
+    waits: Effect.suspend(() => {
+      seen = heard
+      return untilAnswered(plans.waits(work.id))
+    }),
+    signaled: signals.take,
+    unsaved: () => [...noted.values()],
+    seen: () => seen,
+    heard: (count) =>
+      Effect.suspend(() => {
+        if (count <= heard) return Effect.void
+        heard = count
+        return signals.offer(undefined)
+      })
+  }
+}
+
+/** A database that is away ends the work by the fence of the lease, not by an error of its own. */
+const untilAnswered = <A>(read: Effect.Effect<A, StoreUnavailable>): Effect.Effect<A> =>
+  Effect.orDie(Effect.retry(read, Retries.loop))

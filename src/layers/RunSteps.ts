@@ -1,0 +1,136 @@
+import * as Model from "@effect/sql/Model"
+import type * as SqlClient from "@effect/sql/SqlClient"
+import { Effect, Schema } from "effect"
+import { JsonValue } from "../domain/Json.ts"
+import { LogLine, RunError, RunItem, StepState } from "../domain/Run.ts"
+import type { RunStep } from "../domain/Run.ts"
+import { namesOf } from "../domain/RunOutput.ts"
+import type { StepNames } from "../domain/RunOutput.ts"
+
+const at = Schema.NullOr(Model.DateTimeFromDate)
+
+const StepRow = Schema.Struct({
+  step_id: Schema.String,
+  uses: Schema.NullOr(Schema.String),
+  state: StepState,
+  attempt: Schema.Int,
+  input: JsonValue,
+  output: JsonValue,
+  error: Schema.NullOr(RunError),
+  simulated: Schema.Boolean,
+  logs: Schema.NullOr(Schema.Array(LogLine)),
+  started_at: at,
+  finished_at: at
+})
+
+const decodeSteps = Schema.decodeUnknown(Schema.Array(StepRow))
+const decodeCounts = Schema.decodeUnknown(
+  Schema.Array(
+    Schema.Struct({
+      step_id: Schema.String,
+      total: Schema.Int,
+      succeeded: Schema.Int,
+      failed: Schema.Int,
+      waits: Schema.Boolean,
+      simulated: Schema.Boolean,
+      started_at: at
+    })
+  )
+)
+const decodeItems = Schema.decodeUnknown(
+  Schema.Array(
+    Schema.Struct({ ...RunItem.fields, logs: Schema.NullOr(Schema.Array(LogLine)), started_at: at, finished_at: at })
+  )
+)
+
+/** Reads the steps of runs and the elements that these ran over, live and past as one. */
+export const make = (sql: SqlClient.SqlClient) => {
+  /** The steps that have begun, each with its last state. */
+  const ended = (id: string) =>
+    sql`
+      SELECT step_id, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
+      FROM live_step WHERE run_id = ${id} AND kind = 'step' AND item = -1
+      UNION ALL
+      SELECT step_id, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
+      FROM run_step WHERE run_id = ${id} AND item = -1`.pipe(Effect.flatMap(decodeSteps))
+
+  /** How many elements of each step there are, and how they ended. */
+  const elements = (id: string) =>
+    sql`
+      SELECT step_id, count(*)::integer AS total, count(*) FILTER (WHERE state = 'succeeded')::integer AS succeeded,
+        count(*) FILTER (WHERE state = 'failed')::integer AS failed, bool_or(state = 'waiting') AS waits, bool_or(simulated) AS simulated,
+        min(started_at) AS started_at
+      FROM (
+        SELECT step_id, state, simulated, started_at FROM live_step WHERE run_id = ${id} AND kind = 'step' AND item >= 0
+        UNION ALL
+        SELECT step_id, state, simulated, started_at FROM run_step WHERE run_id = ${id} AND item >= 0) AS elements
+      GROUP BY 1`.pipe(Effect.flatMap(decodeCounts))
+
+  /** At most `limit` + 1 elements of a step behind an index, in order. */
+  const page = (id: string, stepId: string, after: number, limit: number) =>
+    sql`
+        SELECT * FROM (
+          SELECT item AS index, state, attempt, input, output, error, logs, started_at, finished_at, simulated
+          FROM live_step WHERE run_id = ${id} AND kind = 'step' AND step_id = ${stepId}
+          UNION ALL
+          SELECT item, state, attempt, input, output, error, logs, started_at, finished_at, simulated
+          FROM run_step WHERE run_id = ${id} AND step_id = ${stepId}) AS elements
+        WHERE index > ${after} ORDER BY index LIMIT ${limit + 1}`.pipe(Effect.flatMap(decodeItems))
+  return { ended, elements, page }
+}
+
+/** What of a run says which steps it has. */
+interface Steps {
+  readonly state: string
+  readonly finished_at: unknown
+  readonly pipeline: StepNames | null
+  readonly on_failure: StepNames
+}
+
+/** All steps of the pinned revision, in its order, then those of `on_failure` that have run; one that has not ended is pending. */
+export const stepsOf = (
+  row: Steps,
+  recorded: ReadonlyArray<typeof StepRow.Type>,
+  counts: Effect.Effect.Success<ReturnType<typeof decodeCounts>>
+): ReadonlyArray<RunStep> => {
+  if (row.state === "skipped") return []
+  const known = new Map(recorded.map((step) => [step.step_id, step]))
+  const counted = new Map(counts.map((count) => [count.step_id, count]))
+  const main = row.pipeline ?? []
+  const after = namesOf(row.on_failure, main.length).filter(({ id }) => known.has(id) || counted.has(id))
+  return [...namesOf(main), ...after].map(({ id, uses }): RunStep => {
+    const step = known.get(id)
+    const count = counted.get(id)
+    const items = count === undefined ? null : { total: count.total, succeeded: count.succeeded, failed: count.failed }
+    return step === undefined
+      ? {
+          id,
+          uses,
+          state:
+            count === undefined
+              ? "pending"
+              : row.finished_at !== null
+                ? "canceled"
+                : count.waits
+                  ? "waiting"
+                  : "running",
+          attempt: null,
+          input: null,
+          output: null,
+          error: null,
+          logs: [],
+          started_at: count?.started_at ?? null,
+          finished_at: null,
+          simulated: count?.simulated ?? false,
+          items
+        }
+      : {
+          ...step,
+          id,
+          uses,
+          logs: step.logs ?? [],
+          finished_at: step.state === "running" || step.state === "waiting" ? null : step.finished_at,
+          items
+        }
+  })
+}

@@ -1,0 +1,394 @@
+import { assert, layer } from "@effect/vitest"
+import { Effect, TestClock } from "effect"
+import type { JsonValue } from "../../src/domain/Json.ts"
+import { Approvals } from "../../src/layers/Approvals.ts"
+import { History } from "../../src/layers/History.ts"
+import { Lease } from "../../src/layers/Lease.ts"
+import { Reruns } from "../../src/layers/Reruns.ts"
+import { Runs } from "../../src/layers/Runs.ts"
+import { Tasks } from "../../src/layers/Tasks.ts"
+import { TaskStates } from "../../src/layers/TaskStates.ts"
+import { admin, task, work } from "../support/fixtures.ts"
+import { services } from "../support/Services.ts"
+
+/** Starts a run of a pipeline by hand and works as far as it goes. */
+const run = (payload: Record<string, unknown>, more: Record<string, unknown> = {}) =>
+  Effect.gen(function* () {
+    const { actor } = yield* admin
+    const created = yield* (yield* Tasks).create(
+      actor,
+      task({ schedule_expr: "0 0 1 1 *", max_retries: 0, payload, ...more })
+    )
+    const id = yield* (yield* TaskStates).runNow(actor, created.id, null, null)
+    yield* work
+    return { actor, id, taskId: created.id, read: Effect.flatMap(Runs, (runs) => runs.get(actor, id)) }
+  })
+
+/** Time passes; what has become due is done. */
+const after = (duration: Parameters<typeof TestClock.adjust>[0]) =>
+  Effect.gen(function* () {
+    yield* TestClock.adjust(duration)
+    yield* (yield* History).prepare
+    yield* (yield* Lease).promote
+    yield* work
+  })
+
+const inWords = (found: Effect.Effect.Success<Effect.Effect.Success<ReturnType<typeof run>>["read"]>) =>
+  `${found.state}: ${found.steps.map(({ id, state }) => `${id} ${state}`).join(", ")}`
+
+const value = (of: JsonValue) => ({ uses: "core.transform", with: { value: of } })
+const fails = { uses: "core.fail", with: { message: "no" } }
+const approval = { uses: "core.approval", with: { message: "May I?", data: { sum: 3 } } }
+
+layer(services())("a pipeline", (it) => {
+  it.effect("runs steps as their needs say, and one that is skipped counts as met", () =>
+    Effect.gen(function* () {
+      const { read } = yield* run({
+        pipeline: [
+          { id: "last", needs: ["left", "right"], ...value("${steps.left} ${steps.right}") },
+          { id: "left", needs: ["first"], ...value("${steps.first}1") },
+          { id: "right", needs: ["first"], if: "`false`", ...value(2) },
+          { id: "first", needs: [], ...value("a") }
+        ]
+      })
+      const found = yield* read
+      assert.strictEqual(inWords(found), "succeeded: last succeeded, left succeeded, right skipped, first succeeded")
+      assert.strictEqual(found.output?.steps["last"], "a1 null")
+    })
+  )
+
+  it.effect("starts nothing new after a failure", () =>
+    Effect.gen(function* () {
+      const { read } = yield* run({
+        pipeline: [
+          { id: "a", needs: [], ...fails },
+          { id: "b", needs: ["a"], ...value(1) },
+          { id: "c", needs: [], ...value(1) }
+        ]
+      })
+      const found = yield* read
+      assert.deepInclude(found.error, { code: "failed", step_id: "a" })
+      assert.strictEqual(inWords(found), "failed: a failed, b pending, c succeeded")
+    })
+  )
+
+  it.effect("runs a step over the elements of an array, and shows how each ended", () =>
+    Effect.gen(function* () {
+      const { actor, id, read } = yield* run({
+        params: { list: [1, 2, 3, 4, 5] },
+        pipeline: [
+          { id: "each", for_each: "${params.list}", max_parallel: 2, ...value("${index}:${item}") },
+          { id: "none", for_each: "${`[]`}", ...value(1) },
+          {
+            id: "some",
+            for_each: "${params.list}",
+            on_item_error: "continue",
+            uses: "core.transform",
+            with: { expression: "params.list[?@ > `1`].abs('x')" }
+          },
+          { id: "sum", ...value(["${steps.each}", "${steps.none}", "${steps.some}", "${length(errors.some)}"]) }
+        ]
+      })
+      const found = yield* read
+      assert.strictEqual(found.state, "succeeded", JSON.stringify(found.error))
+      assert.deepStrictEqual(found.output?.steps["sum"], [
+        ["0:1", "1:2", "2:3", "3:4", "4:5"],
+        [],
+        [null, null, null, null, null],
+        5
+      ])
+      assert.deepStrictEqual(
+        found.steps.map(({ items }) => items),
+        [{ total: 5, succeeded: 5, failed: 0 }, null, { total: 5, succeeded: 0, failed: 5 }, null]
+      )
+      const runs = yield* Runs
+      const page = yield* runs.items(actor, id, "each", 0, 2)
+      assert.deepStrictEqual(
+        page.items.map(({ index, output, state }) => [index, output, state]),
+        [
+          [1, "1:2", "succeeded"],
+          [2, "2:3", "succeeded"]
+        ]
+      )
+      assert.strictEqual(page.next, 2)
+    })
+  )
+
+  it.effect("fails a for_each by its first failure, and one that is given no array", () =>
+    Effect.gen(function* () {
+      const first = yield* run({
+        params: { list: [1, 2, 3, 4] },
+        pipeline: [
+          {
+            id: "each",
+            for_each: "${params.list}",
+            max_parallel: 1,
+            uses: "core.fail",
+            with: { message: "not ${item}" }
+          }
+        ]
+      })
+      const found = yield* first.read
+      assert.deepInclude(found.error, { code: "failed", message: "element 0: not 1" })
+      assert.deepStrictEqual(found.steps[0]?.items, { total: 1, succeeded: 0, failed: 1 })
+      const second = yield* run({ params: { list: "x" }, pipeline: [{ for_each: "${params.list}", ...value(1) }] })
+      assert.deepInclude((yield* second.read).error, { code: "template_error" })
+    })
+  )
+
+  it.effect("runs on_failure once after the final failure, which stays the end of the run", () =>
+    Effect.gen(function* () {
+      const { read } = yield* run(
+        {
+          pipeline: [
+            { id: "ok", ...value(1) },
+            { id: "bad", uses: "core.fail", with: { message: "no", retryable: true } },
+            { id: "never", ...value(2) }
+          ],
+          on_failure: [
+            { id: "tell", ...value("${errors.bad.message}, ${steps.ok}, ${steps.never}") },
+            { id: "worse", on_error: "continue", ...fails },
+            { id: "end", ...value("${errors.worse.code}") }
+          ]
+        },
+        { max_retries: 1, backoff_strategy: "fixed", backoff_seconds: 60 }
+      )
+      assert.strictEqual((yield* read).state, "queued")
+      assert.strictEqual((yield* read).steps.length, 3)
+      yield* after("61 seconds")
+      const found = yield* read
+      assert.strictEqual(
+        inWords(found),
+        "failed: ok succeeded, bad failed, never pending, tell succeeded, worse failed, end succeeded"
+      )
+      assert.deepInclude(found.error, { code: "failed", step_id: "bad" })
+      assert.strictEqual(found.attempt, 2)
+      assert.deepStrictEqual(
+        found.steps.slice(3).map(({ output }) => output),
+        ["no, 1, null", null, "failed"]
+      )
+    })
+  )
+
+  it.effect("waits for 90 days without a worker", () =>
+    Effect.gen(function* () {
+      const { read } = yield* run({
+        pipeline: [
+          { id: "wait", uses: "core.wait", with: { seconds: 90 * 86_400 } },
+          { id: "then", ...value("${steps.wait.waited_seconds}") }
+        ]
+      })
+      assert.strictEqual(inWords(yield* read), "waiting: wait waiting, then pending")
+      yield* after("89 days")
+      assert.strictEqual((yield* read).state, "waiting")
+      yield* after("1 day")
+      const found = yield* read
+      assert.strictEqual(inWords(found), "succeeded: wait succeeded, then succeeded")
+      assert.strictEqual(found.output?.steps["then"], 90 * 86_400)
+      assert.strictEqual(found.attempt, 1)
+    })
+  )
+
+  it.effect("goes on with a decision, once and for all", () =>
+    Effect.gen(function* () {
+      const { actor, id, read } = yield* run({
+        pipeline: [
+          { id: "ask", ...approval },
+          { id: "then", if: "steps.ask.status == 'approved'", ...value("${steps.ask.data.by}") }
+        ]
+      })
+      const approvals = yield* Approvals
+      const { items } = yield* approvals.list(actor, { limit: 200, before: null })
+      const mine = items.find(({ run_id }) => run_id === id)
+      assert.deepInclude(mine, { step_id: "ask", index: null, message: "May I?", data: { sum: 3 } })
+      yield* approvals.decide(actor, id, "ask", { decision: "approved", data: { by: "me" } })
+      const again = yield* Effect.flip(approvals.decide(actor, id, "ask", { decision: "rejected" }))
+      assert.strictEqual(again._tag, "AlreadyDecided")
+      yield* work
+      const found = yield* read
+      assert.strictEqual(inWords(found), "succeeded: ask succeeded, then succeeded")
+      assert.strictEqual(found.output?.steps["then"], "me")
+      assert.strictEqual(
+        (yield* Effect.flip(approvals.decide(actor, id, "ask", { decision: "rejected" })))._tag,
+        "ApprovalNotFound"
+      )
+    })
+  )
+
+  it.effect("ends an approval that nobody gave in time as it says", () =>
+    Effect.gen(function* () {
+      const failing = yield* run({ pipeline: [{ ...approval, expires_seconds: 60 }] })
+      const rejecting = yield* run({
+        pipeline: [
+          { ...approval, expires_seconds: 60, with: { message: "?", on_expire: "reject" } },
+          value("${steps.step_1.status}")
+        ]
+      })
+      const strict = yield* run({
+        pipeline: [
+          { ...approval, expires_seconds: 60, with: { message: "?", on_expire: "reject", fail_on_reject: true } }
+        ]
+      })
+      yield* after("61 seconds")
+      assert.strictEqual((yield* failing.read).error?.code, "expired")
+      assert.strictEqual((yield* rejecting.read).output?.steps["step_2"], "rejected")
+      assert.strictEqual((yield* strict.read).error?.code, "rejected")
+    })
+  )
+
+  it.effect("asks for each element, and goes on when all are decided", () =>
+    Effect.gen(function* () {
+      const { actor, id, read } = yield* run({
+        params: { list: ["a", "b", "c"] },
+        pipeline: [
+          {
+            id: "ask",
+            for_each: "${params.list}",
+            max_parallel: 2,
+            uses: "core.approval",
+            with: { message: "${item}?" }
+          }
+        ]
+      })
+      const approvals = yield* Approvals
+      const open = Effect.map(approvals.list(actor, { limit: 200, before: null }), ({ items }) =>
+        items.flatMap(({ index, run_id }) => (run_id === id ? [index] : [])).sort()
+      )
+      assert.deepStrictEqual(yield* open, [0, 1])
+      yield* approvals.decide(actor, id, "ask", { decision: "approved", index: 1 })
+      yield* work
+      assert.deepStrictEqual(yield* open, [0, 2])
+      for (const index of [0, 2]) yield* approvals.decide(actor, id, "ask", { decision: "rejected", index })
+      yield* work
+      const found = yield* read
+      assert.strictEqual(found.state, "succeeded")
+      assert.deepStrictEqual(found.steps[0]?.items, { total: 3, succeeded: 3, failed: 0 })
+    })
+  )
+
+  it.effect("frees the worker over a long pause between two calls", () =>
+    Effect.gen(function* () {
+      const { read } = yield* run({
+        pipeline: [
+          {
+            id: "flaky",
+            uses: "core.fail",
+            with: { message: "later", retryable: true },
+            retry: { max_attempts: 3, backoff_strategy: "fixed", backoff_seconds: 600 }
+          }
+        ]
+      })
+      assert.strictEqual(inWords(yield* read), "waiting: flaky waiting")
+      assert.strictEqual((yield* read).steps[0]?.error?.message, "later")
+      yield* after("10 minutes")
+      assert.strictEqual((yield* read).state, "waiting")
+      yield* after("10 minutes")
+      const found = yield* read
+      assert.strictEqual(found.state, "failed")
+      assert.strictEqual(found.steps[0]?.attempt, 3)
+      assert.strictEqual(found.attempt, 1)
+    })
+  )
+
+  it.effect("waits for a run that it starts, and takes its outputs", () =>
+    Effect.gen(function* () {
+      const { actor } = yield* admin
+      const child = yield* (yield* Tasks).create(
+        actor,
+        task({
+          schedule_expr: "0 0 1 1 *",
+          payload: { pipeline: [{ id: "x", save_as: "sum", ...value("${params.n}!") }] }
+        })
+      )
+      const broken = yield* (yield* Tasks).create(
+        actor,
+        task({ schedule_expr: "0 0 1 1 *", max_retries: 0, payload: { pipeline: [fails] } })
+      )
+      const start = (task_id: string, wait: boolean) => ({
+        uses: "core.run_task",
+        with: { task_id, params: { n: "3" }, wait }
+      })
+      const { id, read } = yield* run({
+        pipeline: [
+          { id: "call", ...start(child.id, true) },
+          { id: "send", ...start(child.id, false) },
+          { id: "bad", on_error: "continue", ...start(broken.id, true) },
+          { id: "none", on_error: "continue", ...start("018f0000-0000-7000-9000-000000000001", true) },
+          value("${steps.call.output.steps.sum}")
+        ]
+      })
+      yield* work
+      yield* work
+      const found = yield* read
+      assert.strictEqual(
+        inWords(found),
+        "succeeded: call succeeded, send succeeded, bad failed, none failed, step_5 succeeded"
+      )
+      assert.strictEqual(found.output?.steps["step_5"], "3!")
+      assert.include(found.steps[2]?.error?.message, "failed: no")
+      assert.strictEqual(found.steps[3]?.error?.code, "tool_input_invalid")
+      const runs = yield* Runs
+      const { items } = yield* runs.list(actor, { task_id: child.id }, { limit: 10, before: null })
+      assert.deepStrictEqual(
+        items.map(({ parent_run_id, state }) => [parent_run_id, state]),
+        [
+          [id, "succeeded"],
+          [id, "succeeded"]
+        ]
+      )
+    })
+  )
+
+  it.effect("is retried from a step, with the outputs of the steps before", () =>
+    Effect.gen(function* () {
+      const { actor, id, taskId } = yield* run({
+        pipeline: [
+          { id: "a", ...value("${run.id}") },
+          { id: "b", ...value("${run.id}") },
+          { id: "c", ...fails }
+        ]
+      })
+      const reruns = yield* Reruns
+      const runs = yield* Runs
+      const byDefault = yield* reruns.retry(actor, id, { task_version: "same" }, null)
+      const fromB = yield* reruns.retry(actor, id, { from_step: "b", task_version: "same" }, null)
+      assert.strictEqual(
+        (yield* Effect.flip(reruns.retry(actor, fromB, { task_version: "same" }, null)))._tag,
+        "NotRetryable"
+      )
+      yield* work
+      const [first, second] = [yield* runs.get(actor, byDefault), yield* runs.get(actor, fromB)]
+      assert.deepStrictEqual(
+        [first, second].map(({ retry_of, steps, trigger }) => [trigger, retry_of, steps[0]?.output, steps[1]?.output]),
+        [
+          ["retry", id, id, id],
+          ["retry", id, id, fromB]
+        ]
+      )
+      assert.strictEqual(
+        (yield* Effect.flip(reruns.retry(actor, id, { from_step: "d", task_version: "same" }, null)))._tag,
+        "InvalidField"
+      )
+      yield* (yield* Tasks).patch(
+        actor,
+        taskId,
+        {
+          payload: {
+            pipeline: [
+              { id: "a", ...value(1) },
+              { id: "c", ...value("${steps.a}") }
+            ]
+          }
+        },
+        null
+      )
+      assert.deepInclude(
+        yield* Effect.flip(reruns.retry(actor, id, { from_step: "c", task_version: "latest" }, null)),
+        { reason: "pipeline_changed" }
+      )
+      const latest = yield* reruns.retry(actor, id, { from_step: "a", task_version: "latest" }, null)
+      yield* work
+      assert.strictEqual((yield* runs.get(actor, latest)).output?.steps["c"], 1)
+    })
+  )
+})
