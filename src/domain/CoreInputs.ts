@@ -1,4 +1,5 @@
 import { Either, Schema } from "effect"
+import { coreHttpProblems } from "./CoreHttp.ts"
 import { isReserved, parsePattern, Topic } from "./Event.ts"
 import { isId } from "./Id.ts"
 import { parseInstant } from "./Instant.ts"
@@ -37,43 +38,7 @@ const object: Field = { expected: "an object", is: (value) => isObject(value) }
 const needed = (field: Field): Field => ({ ...field, required: true })
 
 const isTopic = Schema.is(Topic)
-const isStatus = (value: JsonValue): boolean =>
-  typeof value === "number" && Number.isInteger(value) && value >= 100 && value <= 599
-const isPlain = (value: JsonValue): boolean =>
-  typeof value === "string" || typeof value === "number" || typeof value === "boolean"
-const holdsOnly = (value: JsonValue, is: (held: JsonValue) => boolean): boolean =>
-  isObject(value) && Object.values(value).every((held) => is(held))
-
 const inputs: ReadonlyMap<string, CoreInput> = new Map<string, CoreInput>([
-  [
-    "http",
-    {
-      fields: {
-        method: oneOf("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
-        url: needed({
-          expected: "an http or https URL",
-          is: (value) => typeof value === "string" && /^https?:\/\//i.test(value)
-        }),
-        headers: {
-          parts: true,
-          expected: "an object of texts",
-          is: (value) => holdsOnly(value, (held) => typeof held === "string")
-        },
-        query: {
-          parts: true,
-          expected: "an object of texts, numbers, truth values, or arrays of them",
-          is: (value) =>
-            holdsOnly(value, (held) => isPlain(held) || (isArray(held) && held.every((one) => isPlain(one))))
-        },
-        body: {},
-        expect_status: {
-          parts: true,
-          expected: "a status code, or an array of them",
-          is: (value) => isStatus(value) || (isArray(value) && value.length > 0 && value.every((one) => isStatus(one)))
-        }
-      }
-    }
-  ],
   [
     "wait",
     {
@@ -156,7 +121,7 @@ const inputs: ReadonlyMap<string, CoreInput> = new Map<string, CoreInput>([
 ])
 
 /** Names of the tools of namespace `core`, without the namespace. */
-export const coreToolNames: ReadonlyArray<string> = [...inputs.keys()]
+export const coreToolNames: ReadonlyArray<string> = ["http", ...inputs.keys()]
 
 /** Core tools that wait for others, and take `expires_seconds`; `run_task` only where it is told to wait. */
 export const waitingCoreTools: ReadonlySet<string> = new Set(["approval", "wait_event", "run_task"])
@@ -171,13 +136,15 @@ export const coreInputProblems = (
   isOpen: (value: JsonValue) => boolean
 ): ReadonlyArray<Problem> => {
   const known = inputs.get(tool)
-  if (known === undefined) return []
+  if (known === undefined && tool !== "http") return []
   if (!isObject(input)) {
     // The expression of a transform is read at creation, so that it cannot come out of a template.
     if (isOpen(input) && tool !== "transform") return []
     return [{ path: "", message: `the input of core.${tool} must be an object` }]
   }
-  return [...fieldProblems(tool, known, input, isOpen), ...choiceProblems(tool, known, input)]
+  return known === undefined
+    ? coreHttpProblems(input, isOpen)
+    : [...fieldProblems(tool, known, input, isOpen), ...choiceProblems(tool, known, input)]
 }
 
 const fieldProblems = (

@@ -1,9 +1,16 @@
 import type { Path } from "./Expression.ts"
-import { isObject, type JsonObject, type JsonValue, type Problem } from "./Json.ts"
+import { isObject, type JsonObject, type JsonValue } from "./Json.ts"
+import { sampleAt } from "./SchemaSample.ts"
 import type { CheckedPipeline, CheckedStep } from "./CheckedPipeline.ts"
 
-/** Placeholders on their way to JSON: one level of an object, of an array, or the text that stands at the end. */
-type Draft = string | Map<string, Draft> | Array<Draft | undefined>
+/** Placeholders on their way to JSON: one level of an object, of an array, or the value that stands at the end. */
+type Draft = Leaf | Map<string, Draft> | Array<Draft | undefined>
+
+interface Leaf {
+  readonly value: JsonValue
+}
+
+const isLeaf = (draft: Draft): draft is Leaf => !(draft instanceof Map) && !Array.isArray(draft)
 
 /** A longer array would be made of gaps: a reference to a position beyond it gets no placeholder. */
 const maxElements = 100
@@ -25,7 +32,7 @@ const positionOf = (segment: number): number => Math.max(0, segment)
 /** What stands at a place of a draft; undefined where that place is of another kind. */
 const childOf = (draft: Draft, segment: string | number): Draft | undefined => {
   if (draft instanceof Map) return typeof segment === "string" ? draft.get(segment) : undefined
-  return typeof draft !== "string" && typeof segment === "number" ? draft[positionOf(segment)] : undefined
+  return isDraftArray(draft) && typeof segment === "number" ? draft[positionOf(segment)] : undefined
 }
 
 const fits = (draft: Draft, segment: string | number): boolean =>
@@ -38,18 +45,18 @@ const put = (draft: Draft, segment: string | number, child: Draft): void => {
   else if (isDraftArray(draft) && typeof segment === "number") draft[positionOf(segment)] = child
 }
 
-/** Adds a text at a path. What is already there and goes deeper stays; of two kinds at one place, the first stays. */
-const add = (root: Draft, path: Path, text: string): void => {
+/** Adds a value at a path. What is already there and goes deeper stays; of two kinds at one place, the first stays. */
+const add = (root: Draft, path: Path, value: JsonValue): void => {
   let at = root
   for (const [i, segment] of path.entries()) {
     if (!fits(at, segment)) return
     const next = path[i + 1]
     const child = childOf(at, segment)
     if (next === undefined) {
-      if (child === undefined) put(at, segment, text)
+      if (child === undefined) put(at, segment, { value })
       return
     }
-    if (child === undefined || typeof child === "string") put(at, segment, typeof next === "string" ? new Map() : [])
+    if (child === undefined || isLeaf(child)) put(at, segment, typeof next === "string" ? new Map() : [])
     const below = childOf(at, segment)
     if (below === undefined) return
     at = below
@@ -58,9 +65,8 @@ const add = (root: Draft, path: Path, text: string): void => {
 
 const finish = (draft: Draft | undefined): JsonValue => {
   if (draft === undefined) return null
-  if (typeof draft === "string") return draft
   if (draft instanceof Map) return Object.fromEntries([...draft].map(([key, child]) => [key, finish(child)]))
-  return Array.from(draft, (child) => finish(child))
+  return isDraftArray(draft) ? Array.from(draft, (child) => finish(child)) : draft.value
 }
 
 /** The paths below `source` that a step reads; what it runs over is an array, and what it reads of `item` lies in the elements of that. */
@@ -76,30 +82,19 @@ const readsOf = (step: CheckedStep, source: CheckedStep): ReadonlyArray<Path> =>
   ]
 }
 
-/** The steps whose tools would be simulated, as problems where that is not wanted; `prefix` is the JSON Pointer of the payload. */
-export const simulatedSteps = ({ failure, main }: CheckedPipeline, prefix: string): ReadonlyArray<Problem> =>
-  [
-    { part: main, place: `${prefix}/pipeline` },
-    { part: failure, place: `${prefix}/on_failure` }
-  ].flatMap(({ part, place }) =>
-    part.steps.flatMap(({ namespace, uses }, at) =>
-      namespace === "core"
-        ? []
-        : [
-            {
-              path: `${place}/${at}/uses`,
-              message: `no extension brings ${uses}, and unknown tools are not simulated here`
-            }
-          ]
-    )
-  )
-
 /**
  * The output of a step that calls nobody: `status`, `tool_address`, `input_args` (the rendered input), `timestamp` (`at`,
  * RFC 3339) and `message`, and besides these a placeholder `"<simulated steps.x.y>"` at every path below the step that a
- * later step reads, in an array of one where a later one runs over it, so that the flow of the data can be followed to the end of the pipeline.
+ * later step reads, in an array of one where a later one runs over it, so that the flow of the data can be followed to the end of the pipeline. With the `schema` of the output the placeholder is what that says
+ * of the place.
  */
-export const simulate = (pipeline: CheckedPipeline, stepIndex: number, input: JsonValue, at: string): JsonValue => {
+export const simulate = (
+  pipeline: CheckedPipeline,
+  stepIndex: number,
+  input: JsonValue,
+  at: string,
+  schema?: JsonObject
+): JsonValue => {
   const step = pipeline.steps[stepIndex]
   if (step === undefined) return null
   const output: JsonObject = {
@@ -116,7 +111,7 @@ export const simulate = (pipeline: CheckedPipeline, stepIndex: number, input: Js
     const own = step.forEach !== undefined && typeof below[0] === "number" ? below.slice(1) : below
     const [first] = own
     if (typeof first === "string" && !Object.hasOwn(output, first))
-      add(placeholders, own, `<simulated ${written(path)}>`)
+      add(placeholders, own, (schema && sampleAt(schema, own)) ?? `<simulated ${written(path)}>`)
   }
   const finished = finish(placeholders)
   // The five fields last: a placeholder never stands over one of them.

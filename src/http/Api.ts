@@ -4,12 +4,15 @@ import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { version } from "../layers/Version.ts"
 import { AgentsApi } from "./AgentsApi.ts"
 import { EventsApi } from "./EventsApi.ts"
+import { ExtensionsApi } from "./ExtensionsApi.ts"
 import { asServed } from "./OpenApiDocument.ts"
 import { PipelinesApi } from "./PipelinesApi.ts"
 import { RunsApi } from "./RunsApi.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
+import { SecretsApi } from "./SecretsApi.ts"
 import { SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
+import { WorkApi } from "./WorkApi.ts"
 
 /** The HTTP contract; the OpenAPI document and the client are derived from it. */
 export class Api extends HttpApi.make("ordinaut")
@@ -18,7 +21,10 @@ export class Api extends HttpApi.make("ordinaut")
   .add(SchedulesApi)
   .add(PipelinesApi)
   .add(EventsApi)
+  .add(WorkApi)
   .add(AgentsApi)
+  .add(ExtensionsApi)
+  .add(SecretsApi)
   .add(SystemApi)
   .addError(StoreUnavailable)
   .annotate(OpenApi.Title, "Ordinaut")

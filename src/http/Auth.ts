@@ -23,10 +23,14 @@ export class TasksWrite extends HttpApiMiddleware.Tag<TasksWrite>()("tasks:write
 export class TasksRun extends HttpApiMiddleware.Tag<TasksRun>()("tasks:run", options) {}
 export class RunsRead extends HttpApiMiddleware.Tag<RunsRead>()("runs:read", options) {}
 export class RunsDecide extends HttpApiMiddleware.Tag<RunsDecide>()("runs:decide", options) {}
+export class WorkExecute extends HttpApiMiddleware.Tag<WorkExecute>()("work:execute", options) {}
 export class EventsPublish extends HttpApiMiddleware.Tag<EventsPublish>()("events:publish", options) {}
 export class EventsRead extends HttpApiMiddleware.Tag<EventsRead>()("events:read", options) {}
 export class AgentsRead extends HttpApiMiddleware.Tag<AgentsRead>()("agents:read", options) {}
 export class AgentsAdmin extends HttpApiMiddleware.Tag<AgentsAdmin>()("agents:admin", options) {}
+export class ExtensionsRead extends HttpApiMiddleware.Tag<ExtensionsRead>()("extensions:read", options) {}
+export class ExtensionsAdmin extends HttpApiMiddleware.Tag<ExtensionsAdmin>()("extensions:admin", options) {}
+export class SecretsWrite extends HttpApiMiddleware.Tag<SecretsWrite>()("secrets:write", options) {}
 export class SystemRead extends HttpApiMiddleware.Tag<SystemRead>()("system:read", options) {}
 
 const check = (permission: Permission) =>
@@ -51,9 +55,13 @@ export const layer = Layer.mergeAll(
   Layer.effect(TasksRun, check("tasks:run")),
   Layer.effect(RunsRead, check("runs:read")),
   Layer.effect(RunsDecide, check("runs:decide")),
+  Layer.effect(WorkExecute, check("work:execute")),
   Layer.effect(EventsPublish, check("events:publish")),
   Layer.effect(EventsRead, check("events:read")),
   Layer.effect(AgentsRead, check("agents:read")),
   Layer.effect(AgentsAdmin, check("agents:admin")),
+  Layer.effect(ExtensionsRead, check("extensions:read")),
+  Layer.effect(ExtensionsAdmin, check("extensions:admin")),
+  Layer.effect(SecretsWrite, check("secrets:write")),
   Layer.effect(SystemRead, check("system:read"))
 )

@@ -4,12 +4,12 @@ import { dryRun } from "../domain/DryRun.ts"
 import { noId } from "../domain/DryRunStep.ts"
 import { givenOutputs } from "../domain/GivenOutput.ts"
 import { check } from "../domain/PipelineChecks.ts"
-import { InvalidPipeline } from "../domain/PipelineSpec.ts"
-import { simulatedSteps } from "../domain/Simulation.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { find } from "../domain/Zone.ts"
 import * as Settings from "../layers/Settings.ts"
+import { ToolBinding } from "../layers/ToolBinding.ts"
 import { Api } from "./Api.ts"
+import { CurrentAgent } from "./Auth.ts"
 
 /** Not a yield, which the fiber's scheduler answers before it lets go of the process: other requests have their turn. */
 const pause = Effect.sleep(0)
@@ -17,7 +17,7 @@ const pause = Effect.sleep(0)
 export const PipelinesHandlers = HttpApiBuilder.group(Api, "pipelines", (handlers) =>
   Effect.gen(function* () {
     const defaultTimezone = yield* Settings.timezone
-    const unknownTools = yield* Settings.unknownTools
+    const { bind } = yield* ToolBinding
     return handlers.handle(
       "dryRun",
       ({ payload: { event, payload, timezone = defaultTimezone, tool_outputs, ...rest } }) =>
@@ -29,8 +29,7 @@ export const PipelinesHandlers = HttpApiBuilder.group(Api, "pipelines", (handler
             return yield* new InvalidField({ path: "/timezone", message })
           }
           const pipeline = yield* check(payload, "/payload")
-          const refused = unknownTools === "fail" ? simulatedSteps(pipeline, "/payload") : []
-          if (refused.length > 0) return yield* new InvalidPipeline({ errors: refused })
+          yield* bind((yield* CurrentAgent).namespace, pipeline, "/payload")
           const given = yield* Either.mapLeft(
             givenOutputs(pipeline, tool_outputs ?? {}, "/tool_outputs"),
             (problem) => new InvalidField(problem)

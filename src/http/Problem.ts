@@ -7,10 +7,13 @@ import type { BackfillNotFound } from "../domain/Backfill.ts"
 import type { EventNotFound } from "../domain/Event.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { NotRetryable, RunExpired } from "../domain/Rerun.ts"
+import type { CredentialsUnreadable, ExtensionNotFound, ExtensionVersionMismatch } from "../domain/Registration.ts"
 import type { RunFinished, RunNotFound, StepNotFound } from "../domain/Run.ts"
+import type { SecretNotFound } from "../domain/Secret.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type * as Task from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
+import type { WorkLeaseLost } from "../domain/WorkItem.ts"
 import { fieldErrors } from "./FieldErrors.ts"
 import type { BadRequest } from "./Requests.ts"
 
@@ -39,7 +42,10 @@ export type ApiError =
   | Agent.Unauthorized
   | BackfillNotFound
   | BadRequest
+  | CredentialsUnreadable
   | EventNotFound
+  | ExtensionNotFound
+  | ExtensionVersionMismatch
   | HttpApiError.HttpApiDecodeError
   | InvalidPipeline
   | InvalidSchedule
@@ -49,8 +55,10 @@ export type ApiError =
   | RunExpired
   | RunFinished
   | RunNotFound
+  | SecretNotFound
   | StepNotFound
   | StoreUnavailable
+  | WorkLeaseLost
   | Task.DuplicateRun
   | Task.DuplicateTask
   | Task.InvalidField
@@ -108,6 +116,17 @@ const descriptions: Descriptions = {
     detail: `there is no backfill ${backfill_id}`
   }),
   EventNotFound: ({ event_id }) => ({ status: 404, code: "event_not_found", detail: `there is no event ${event_id}` }),
+  ExtensionNotFound: ({ name }) => ({
+    status: 404,
+    code: "extension_not_found",
+    detail: `there is no extension ${name}`
+  }),
+  SecretNotFound: ({ name }) => ({ status: 404, code: "secret_not_found", detail: `there is no secret ${name}` }),
+  CredentialsUnreadable: ({ reason }) => ({
+    status: 409,
+    code: "credentials_unreadable",
+    detail: `${reason}; give the credentials anew`
+  }),
   AgentExists: ({ name }) => ({
     status: 409,
     code: "agent_exists",
@@ -174,10 +193,21 @@ const descriptions: Descriptions = {
     detail: `the run has ended: ${state}`,
     more: { run_id, state }
   }),
+  WorkLeaseLost: ({ item_id }) => ({
+    status: 409,
+    code: "lease_lost",
+    detail: `item ${item_id} is not yours any more: its lease ran out, it is finished, or its run has ended`
+  }),
   VersionMismatch: ({ version }) => ({
     status: 412,
     code: "version_mismatch",
     detail: `the task is at version ${version}; read it again`,
+    more: { version }
+  }),
+  ExtensionVersionMismatch: ({ name, version }) => ({
+    status: 412,
+    code: "version_mismatch",
+    detail: version === 0 ? `there is no extension ${name}` : `the extension is at version ${version}; read it again`,
     more: { version }
   }),
   InvalidField: (error) => invalid([{ path: error.path, message: error.message }]),

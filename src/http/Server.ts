@@ -14,12 +14,15 @@ import { Api } from "./Api.ts"
 import * as Auth from "./Auth.ts"
 import { EventsHandlers } from "./EventsHandlers.ts"
 import { PipelinesHandlers } from "./PipelinesHandlers.ts"
+import { ExtensionsHandlers } from "./ExtensionsHandlers.ts"
 import * as Problem from "./Problem.ts"
 import { BadRequest, guarded, maxBody, refusal } from "./Requests.ts"
 import { RunsHandlers } from "./RunsHandlers.ts"
 import { SchedulesHandlers } from "./SchedulesHandlers.ts"
+import { SecretsHandlers } from "./SecretsHandlers.ts"
 import { SystemHandlers } from "./SystemHandlers.ts"
 import { TasksHandlers } from "./TasksHandlers.ts"
+import { WorkHandlers } from "./WorkHandlers.ts"
 
 /** Every route as (method, template, what matches it). */
 const routes: ReadonlyArray<readonly [string, string, RegExp]> = (() => {
@@ -112,6 +115,9 @@ const groups = [
   PipelinesHandlers,
   EventsHandlers,
   AgentsHandlers,
+  ExtensionsHandlers,
+  SecretsHandlers,
+  WorkHandlers,
   SystemHandlers
 ] as const
 

@@ -8,6 +8,8 @@ import { longestWaitSeconds } from "../domain/PipelineSpec.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { ToolCall } from "../domain/ToolCall.ts"
 import { ChildRuns } from "./ChildRuns.ts"
+import { Confidential } from "./Confidential.ts"
+import { HttpTool } from "./HttpTool.ts"
 import { defaultExpirySeconds, plainTool } from "./Tool.ts"
 import type { Begun, Tool } from "./Tool.ts"
 
@@ -20,6 +22,8 @@ export class CoreToolset extends Context.Tag("ordinaut/CoreToolset")<
     this,
     Effect.gen(function* () {
       const children = yield* ChildRuns
+      const http = yield* HttpTool
+      const confidential = yield* Confidential
 
       const start = ({ idempotencyKey, work }: ToolCall, input: JsonObject) =>
         children.start(work, idempotencyKey, String(input["task_id"]), objectOf(input, "params"))
@@ -59,6 +63,14 @@ export class CoreToolset extends Context.Tag("ordinaut/CoreToolset")<
               detail: { topic: input["topic"] ?? null, if: input["if"] ?? null },
               expires_at
             }))
+        }),
+        http: plainTool("core", {
+          outside: true,
+          idempotent: false,
+          call: (call) =>
+            confidential
+              .call(call, isObject(call.input) ? String(call.input["url"]) : null, (opened) => http.call(opened))
+              .pipe(Effect.map((output) => ({ output, simulated: false, log: undefined })))
         }),
         run_task: {
           ...waiting({

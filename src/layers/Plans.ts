@@ -33,6 +33,8 @@ export interface Plan {
   readonly definition: typeof Definition.Type
   readonly pipeline: CheckedPipeline
   readonly zone: Zone
+  /** The extensions that its steps were bound to when it was made: without one of them its steps fail, and are not simulated. */
+  readonly bound: ReadonlySet<string>
 }
 
 /** What a run starts from, beside its plan. */
@@ -86,13 +88,18 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
         const unknown = new Map(work.filter((one) => !kept.has(keyOf(one))).map((one) => [keyOf(one), one]))
         if (unknown.size === 0) return
         const wanted = [...unknown.values()]
-        const rows = yield* sql<{ task_id: string; task_version: number; definition: unknown }>`
-          SELECT r.task_id, r.version AS task_version, r.definition
+        const rows = yield* sql<{
+          task_id: string
+          task_version: number
+          definition: unknown
+          bound: ReadonlyArray<string>
+        }>`
+          SELECT r.task_id, r.version AS task_version, r.definition, r.bound_extensions AS bound
           FROM unnest(${wanted.map(({ task_id }) => task_id)}::uuid[], ${wanted.map(({ task_version }) => task_version)}::integer[])
             AS w (task_id, version) JOIN task_revision r ON r.task_id = w.task_id AND r.version = w.version`
         // Each by itself: a revision that another version wrote, and this one cannot read, fails its own runs alone.
         for (const row of rows) {
-          const plan = planOf(row.definition)
+          const plan = planOf(row.definition, row.bound)
           if (Either.isRight(plan)) keep(keyOf(row), plan.right)
         }
       })
@@ -171,12 +178,12 @@ const keyOf = ({ task_id, task_version }: { readonly task_id: string; readonly t
 
 const decodeDefinition = Schema.decodeUnknownEither(Definition)
 
-const planOf = (stored: unknown): Either.Either<Plan, unknown> =>
+const planOf = (stored: unknown, bound: ReadonlyArray<string>): Either.Either<Plan, unknown> =>
   Either.gen(function* () {
     const definition = yield* decodeDefinition(stored)
     const pipeline = yield* check(definition.payload)
     const zone = yield* Either.fromNullable(find(definition.timezone), () => "unknown zone")
-    return { definition, pipeline, zone }
+    return { definition, pipeline, zone, bound: new Set(bound) }
   })
 
 const decodeGiven = Schema.decodeUnknown(

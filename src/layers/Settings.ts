@@ -1,5 +1,6 @@
 import { Config, ConfigError, Duration, Either, Redacted } from "effect"
 import { find } from "../domain/Zone.ts"
+import { defaultPorts, parsePorts, parsePrivateTargets } from "./Targets.ts"
 
 /** One environment variable, as `--help` and the docs list it. */
 export interface Setting {
@@ -162,6 +163,41 @@ export const unknownTools = choice(
   ["simulate", "fail"],
   "simulate",
   "what becomes of a tool that no extension brings"
+)
+
+const privateForm = "ORDINAUT_ALLOW_PRIVATE_TARGETS takes hosts, addresses and CIDR ranges with commas between"
+
+/** What the calls of tools may reach though it is not public. */
+export const allowedPrivateTargets = setting(
+  {
+    name: "ORDINAUT_ALLOW_PRIVATE_TARGETS",
+    default: "none",
+    meaning:
+      "hosts, addresses or CIDR ranges that the calls of tools may reach though they are private, comma-separated"
+  },
+  Config.string("ORDINAUT_ALLOW_PRIVATE_TARGETS").pipe(
+    Config.mapOrFail((text) =>
+      Either.mapLeft(parsePrivateTargets(text), (entry) => refused(`${privateForm}; "${entry}" is none`))
+    ),
+    Config.withDefault([])
+  )
+)
+
+const portsForm = "ORDINAUT_ALLOWED_PORTS takes ports and ranges such as 443,9000-9099"
+
+/** Ports that the calls of tools may reach. */
+export const allowedPorts = setting(
+  {
+    name: "ORDINAUT_ALLOWED_PORTS",
+    default: "80,443,1024-65535",
+    meaning: "ports and ranges of ports that the calls of tools may reach, and no others, comma-separated"
+  },
+  Config.string("ORDINAUT_ALLOWED_PORTS").pipe(
+    Config.mapOrFail((text) =>
+      Either.mapLeft(parsePorts(text), (entry) => refused(`${portsForm}; "${entry}" is none`))
+    ),
+    Config.withDefault(defaultPorts)
+  )
 )
 
 /** No schedule may fire more often. */

@@ -109,11 +109,20 @@ export const make = (sql: SqlClient.SqlClient) => {
       decided_through: new Date(cursor.decidedThrough),
       tzdata_version: cursor.tzdataVersion
     }),
-    revise: (task_id: string, version: number, definition: TaskDefinition, changed_by: string, now: Date) =>
+    /** Stores a revision; `bound` are the extensions that its steps are bound to. */
+    revise: (
+      task_id: string,
+      version: number,
+      definition: TaskDefinition,
+      bound: ReadonlyArray<string>,
+      changed_by: string,
+      now: Date
+    ) =>
       sql`INSERT INTO task_revision ${sql.insert({
         task_id,
         version,
         definition: JSON.stringify(encodeDefinition(definition)),
+        bound_extensions: bound,
         changed_by,
         created_at: now
       })}`,

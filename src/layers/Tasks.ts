@@ -1,20 +1,17 @@
 import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
-import { Context, DateTime, Effect, Either, Layer, Schema, Struct } from "effect"
+import { Context, DateTime, Effect, Layer, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import * as Cursor from "../domain/Cursor.ts"
 import { isId } from "../domain/Id.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
-import { check } from "../domain/PipelineChecks.ts"
-import { InvalidPipeline } from "../domain/PipelineSpec.ts"
-import { simulatedSteps } from "../domain/Simulation.ts"
+import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { DuplicateTask, Revision, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
 import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
-import * as TriggerSpec from "../domain/TriggerSpec.ts"
 import { Audit } from "./Audit.ts"
 import * as Conditions from "./Conditions.ts"
 import { constraintOf, storeErrors } from "./Db.ts"
@@ -24,9 +21,11 @@ import * as Listeners from "./Listeners.ts"
 import { tellTask } from "./Outbox.ts"
 import { kept, scheduleOf, upToNow } from "./Rescheduling.ts"
 import * as Settings from "./Settings.ts"
+import * as TaskChecks from "./TaskChecks.ts"
 import { narrow } from "./TaskFilter.ts"
 import type { TaskFilter } from "./TaskFilter.ts"
 import * as TaskRows from "./TaskRows.ts"
+import { ToolBinding } from "./ToolBinding.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 type Invalid = InvalidSchedule | InvalidPipeline
@@ -72,20 +71,11 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
       const wakeups = yield* Wakeups
       const defaultTimezone = yield* Settings.timezone
       const minIntervalSeconds = yield* Settings.minIntervalSeconds
-      const unknownTools = yield* Settings.unknownTools
       const rows = TaskRows.make(sql)
       const conditions = Conditions.make(sql)
       const listeners = Listeners.make(sql, lease)
 
-      const checkPipeline = Effect.fnUntraced(function* ({ payload, schedule_kind }: TaskDefinition) {
-        const wrong = TriggerSpec.problemsOf(payload.trigger, schedule_kind, "/payload/trigger")
-        const pipeline = yield* Either.mapLeft(
-          check(payload, "/payload"),
-          ({ errors }) => new InvalidPipeline({ errors: [...errors, ...wrong] })
-        )
-        const errors = [...wrong, ...(unknownTools === "fail" ? simulatedSteps(pipeline, "/payload") : [])]
-        if (errors.length > 0) return yield* new InvalidPipeline({ errors })
-      })
+      const { checkPayload, rebound } = TaskChecks.make(sql, (yield* ToolBinding).bind)
 
       const cursorOf = (
         id: string,
@@ -166,7 +156,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
             ...input,
             timezone: input.timezone ?? defaultTimezone
           }
-          yield* checkPipeline(definition)
+          const { bound } = yield* checkPayload(actor.namespace, definition.payload, definition.schedule_kind)
           const id = yield* Ids.next
           const now = yield* DateTime.now
           const millis = DateTime.toEpochMillis(now)
@@ -187,7 +177,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               updated_at: at
             })}`
             yield* limited(actor.id)
-            yield* rows.revise(id, 1, definition, actor.id, at)
+            yield* rows.revise(id, 1, definition, bound, actor.id, at)
             yield* rows.limits(actor.namespace, [definition.concurrency_key])
             yield* tellTask(sql, "created", id, at)
             const made = yield* rows.one(actor, id).pipe(Effect.orDie)
@@ -216,6 +206,12 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
         }, storeErrors),
 
         patch: Effect.fn("Tasks.patch")(function* (actor, id, patch, version) {
+          // Before the transaction: a schema may take its time.
+          const { schedule_kind, status } = yield* rows.one(actor, id)
+          const checked =
+            patch.payload === undefined || status === "canceled"
+              ? undefined
+              : yield* checkPayload(actor.namespace, patch.payload, patch.schedule_kind ?? schedule_kind)
           const task = yield* Effect.gen(function* () {
             const said = yield* patched(id, patch)
             const found = yield* rows.locked(actor, id)
@@ -229,7 +225,8 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               dtstart: found.dtstart_given ? found.dtstart : null,
               ...patch
             }
-            if (patch.payload !== undefined || patch.schedule_kind !== undefined) yield* checkPipeline(definition)
+            yield* TaskChecks.checkTrigger(definition.payload, definition.schedule_kind)
+            const bound = yield* rebound(id, found.version, checked)
             const now = yield* DateTime.now
             const millis = DateTime.toEpochMillis(now)
             const rescheduled =
@@ -268,7 +265,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               ...(rescheduled ? { quarantined_at: null, quarantine_reason: null } : {})
             })} WHERE id = ${id}`
             if (reopened) yield* limited(locked.created_by)
-            yield* rows.revise(id, locked.version + 1, definition, actor.id, DateTime.toDateUtc(now))
+            yield* rows.revise(id, locked.version + 1, definition, bound, actor.id, DateTime.toDateUtc(now))
             yield* rows.limits(locked.namespace, [locked.concurrency_key, definition.concurrency_key])
             yield* tellTask(sql, "changed", id, DateTime.toDateUtc(now))
             if (exhausted && locked.status === "active") yield* tellTask(sql, "completed", id, DateTime.toDateUtc(now))

@@ -1,6 +1,7 @@
 import { Effect } from "effect"
 import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import type { StepFailed } from "../domain/StepFailed.ts"
+import { defaultTimeoutSeconds } from "../domain/ToolTimeout.ts"
 import type { ToolCall, ToolKind, ToolResult } from "../domain/ToolCall.ts"
 import type { WaitKind } from "../domain/Wait.ts"
 
@@ -30,9 +31,6 @@ export interface Tool {
   readonly checkInput: (input: JsonValue) => Effect.Effect<void, StepFailed>
   readonly checkOutput: (output: JsonValue) => Effect.Effect<void, StepFailed>
 }
-
-/** What a call may take when neither its step nor its tool says so, seconds. */
-export const defaultTimeoutSeconds = 30
 
 /** How long a step waits for others where it does not say, seconds: 7 days. */
 export const defaultExpirySeconds = 7 * 86_400

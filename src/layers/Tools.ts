@@ -1,14 +1,19 @@
-import { Context, DateTime, Effect, Layer } from "effect"
+import { Context, Effect, Layer } from "effect"
 import type { CheckedStep } from "../domain/CheckedPipeline.ts"
 import type { DueWork } from "../domain/DueWork.ts"
-import { simulate } from "../domain/Simulation.ts"
+import type { ToolSpec } from "../domain/Extension.ts"
+import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { NewWait } from "../domain/Wait.ts"
 import { CoreToolset } from "./CoreToolset.ts"
+import { ExtensionTools } from "./ExtensionTools.ts"
+import { JsonSchemas } from "./JsonSchemas.ts"
 import type { Plan } from "./Plans.ts"
 import * as Settings from "./Settings.ts"
+import { simulation } from "./SimulatedTool.ts"
 import { plainTool } from "./Tool.ts"
 import type { Tool } from "./Tool.ts"
+import { Wakeups } from "./Wakeups.ts"
 
 /** Finds what a step uses. */
 export class Tools extends Context.Tag("ordinaut/Tools")<
@@ -20,30 +25,60 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
     readonly begun: (work: DueWork, wait: NewWait) => Effect.Effect<void>
   }
 >() {
-  /** The built-in tools; all others are simulated, or fail where `ORDINAUT_UNKNOWN_TOOLS` says so. */
+  /**
+   * The built-in tools and those of extensions. A step that was never bound to an extension, and whose namespace none has, is
+   * simulated, or fails where `ORDINAUT_UNKNOWN_TOOLS` says so.
+   */
   static readonly layer = Layer.effect(
     this,
     Effect.gen(function* () {
       const unknownTools = yield* Settings.unknownTools
       const core = yield* CoreToolset
+      const extensions = yield* ExtensionTools
+      const schemas = yield* JsonSchemas
+      const wakeups = yield* Wakeups
+      const unknown = plainTool("simulated", { call: simulation(undefined) })
+
+      const fits =
+        (code: "tool_input_invalid" | "tool_output_invalid", all: ReadonlyArray<JsonObject | undefined>) =>
+        (value: JsonValue) =>
+          Effect.forEach(
+            all.flatMap((schema) => (schema === undefined ? [] : [schema])),
+            (schema) =>
+              schemas.validate(schema, value).pipe(
+                Effect.catchTag("SchemaRefused", ({ message }) =>
+                  StepFailed.of(code, `cannot be judged by its schema, which ${message}`)
+                ),
+                Effect.flatMap(([problem]) =>
+                  problem === undefined ? Effect.void : StepFailed.of(code, `${problem.path}: ${problem.message}`)
+                )
+              ),
+            { discard: true }
+          )
+
+      /** The tool with the schemas of the step and its own; what is simulated stands for every output. */
+      const checked = (tool: Tool, { inputSchema, outputSchema }: CheckedStep, spec: ToolSpec | undefined): Tool => ({
+        ...tool,
+        checkInput: fits("tool_input_invalid", [inputSchema, spec?.input_schema]),
+        checkOutput:
+          tool.kind === "simulated"
+            ? tool.checkOutput
+            : fits("tool_output_invalid", [outputSchema, spec?.output_schema])
+      })
+
       return Tools.of({
-        begun: () => Effect.void,
-        find: Effect.fn("Tools.find")(function* (_plan, _work, step) {
-          if (step.namespace === "core") return yield* core.find(step)
+        begun: (_, { kind }) => (kind === "tool" ? wakeups.signal("tool") : Effect.void),
+        find: Effect.fn("Tools.find")(function* ({ bound }, work, step) {
+          if (step.namespace === "core") return checked(yield* core.find(step), step, undefined)
+          const found = yield* extensions.find(work, step)
+          if (found !== null) return checked(found.tool, step, found.spec)
+          if (bound.has(step.namespace))
+            return yield* StepFailed.of("tool_unavailable", `the extension ${step.namespace} is gone`)
           return unknownTools === "fail"
             ? yield* StepFailed.of("tool_unavailable", `no extension brings ${step.uses}`)
-            : simulated
+            : checked(unknown, step, undefined)
         })
       })
     })
   )
 }
-
-const simulated = plainTool("simulated", {
-  call: ({ input, pipeline, step }) =>
-    Effect.map(DateTime.now, (now) => ({
-      output: simulate(pipeline, step.index, input, DateTime.formatIso(now)),
-      simulated: true,
-      log: undefined
-    }))
-})

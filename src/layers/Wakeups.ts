@@ -6,15 +6,21 @@ import * as Settings from "./Settings.ts"
 
 /**
  * What may have something to do: the scheduler (`schedule`), workers with free slots (`work`) or with runs that are to stop (`cancel`),
- * the publisher (`outbox`).
+ * the publisher (`outbox`), external workers (`tool`).
  */
-export type Channel = "schedule" | "work" | "cancel" | "outbox"
+export type Channel = (typeof channels)[number]
+const channels = ["schedule", "work", "cancel", "outbox", "tool"] as const
 
 const forEach = <A, E, R>(make: (channel: Channel) => Effect.Effect<A, E, R>) =>
-  Effect.all({ schedule: make("schedule"), work: make("work"), cancel: make("cancel"), outbox: make("outbox") })
+  Effect.all({
+    schedule: make("schedule"),
+    work: make("work"),
+    cancel: make("cancel"),
+    outbox: make("outbox"),
+    tool: make("tool")
+  })
 
-const isChannel = (text: string | undefined): text is Channel =>
-  text === "schedule" || text === "work" || text === "cancel" || text === "outbox"
+const isChannel = (text: string | undefined): text is Channel => channels.some((channel) => channel === text)
 
 /** Signals of one channel are sent at most this often; the first at once. */
 const gap = Duration.millis(20)

@@ -12,13 +12,16 @@ import { DueTasks } from "../layers/DueTasks.ts"
 import { EmbeddedDb } from "../layers/EmbeddedDb.ts"
 import { Events } from "../layers/Events.ts"
 import { EventStream } from "../layers/EventStream.ts"
+import { Extensions } from "../layers/Extensions.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
 import { History } from "../layers/History.ts"
 import * as Ingress from "../layers/Ingress.ts"
+import { JsonSchemas } from "../layers/JsonSchemas.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
+import * as McpListings from "../layers/McpListings.ts"
 import * as Migrations from "../layers/Migrations.ts"
 import { Pipeline } from "../layers/Pipeline.ts"
 import { Plans } from "../layers/Plans.ts"
@@ -26,14 +29,17 @@ import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Reruns } from "../layers/Reruns.ts"
+import * as Resealing from "../layers/Resealing.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
+import { Secrets } from "../layers/Secrets.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
-import { CoreToolset } from "../layers/CoreToolset.ts"
 import { ChildRuns } from "../layers/ChildRuns.ts"
-import { Tools } from "../layers/Tools.ts"
+import * as Toolbox from "../layers/Toolbox.ts"
+import { ToolBinding } from "../layers/ToolBinding.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
+import { WorkItems } from "../layers/WorkItems.ts"
 import { Worker } from "../layers/Worker.ts"
 import * as WorkerLoop from "../layers/WorkerLoop.ts"
 
@@ -43,28 +49,32 @@ const Main = Layer.mergeAll(
   WorkerLoop.loop,
   EventStream.loop,
   Queue.loop,
-  Ingress.loop
+  Ingress.loop,
+  McpListings.loop
 ).pipe(
   Layer.provide(Server.layer),
   Layer.provide(Listen.api("127.0.0.1")),
   Layer.provide(Reruns.layer),
   Layer.provide([
     Approvals.layer,
+    WorkItems.layer,
     Tasks.layer,
     TaskStates.layer,
     Runs.layer,
     Events.layer,
     Occurrences.layer,
     Health.layer,
-    Queue.layer
+    Queue.layer,
+    Resealing.layer
   ]),
-  Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer]),
+  Layer.provide([Scheduler.layer, Backfills.layer, Worker.layer, EventStream.layer, ToolBinding.layer]),
   Layer.provide(DueTasks.layer),
   Layer.provide(Pipeline.layer),
-  Layer.provide(Tools.layer),
-  Layer.provide(CoreToolset.layer),
+  Layer.provide(Toolbox.layer),
   Layer.provide([Plans.layer, ChildRuns.layer, Agents.layer, Heartbeats.layer, History.layer]),
   Layer.provide(Lease.layer),
+  Layer.provide([Extensions.layer, Secrets.layer]),
+  Layer.provide(JsonSchemas.layer),
   Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layerGenerated]),
   Layer.provide(History.layerPrepared),
   Layer.provide(Migrations.layer),

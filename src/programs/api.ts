@@ -10,9 +10,11 @@ import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
 import { Events } from "../layers/Events.ts"
 import { EventStream } from "../layers/EventStream.ts"
+import { Extensions } from "../layers/Extensions.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
 import { History } from "../layers/History.ts"
+import { JsonSchemas } from "../layers/JsonSchemas.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
@@ -21,12 +23,16 @@ import { Occurrences } from "../layers/Occurrences.ts"
 import { Queue } from "../layers/Queue.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Reruns } from "../layers/Reruns.ts"
+import * as Resealing from "../layers/Resealing.ts"
 import { Runs } from "../layers/Runs.ts"
+import { Secrets } from "../layers/Secrets.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
+import { ToolBinding } from "../layers/ToolBinding.ts"
+import { WorkItems } from "../layers/WorkItems.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
-const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop).pipe(
+const Loops = Layer.mergeAll(EventStream.loop, Queue.loop, History.loop, Resealing.layer).pipe(
   Layer.provide(History.layer),
   Layer.provide(Migrations.layerAwaited)
 )
@@ -41,11 +47,14 @@ const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
     Occurrences.layer,
     Runs.layer,
     Approvals.layer,
+    WorkItems.layer,
     Events.layer
   ]),
+  Layer.provide(ToolBinding.layer),
   Layer.provide([Health.layer, Queue.layer, EventStream.layer]),
+  Layer.provide([Extensions.layer, Secrets.layer]),
   Layer.provide([Lease.layer, Agents.layer, Heartbeats.layer]),
-  Layer.provide([Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),
+  Layer.provide([JsonSchemas.layer, Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),
   Layer.provide(Clock.layer),
   Layer.provide(Db.layerNamed("ordinaut-api"))
 )

@@ -228,10 +228,10 @@ describe("check", () => {
     one(core("emit", { topic: "ordinaut.run.failed", payload: 1 }), `${at}/with/topic`, "not below ordinaut")
     one(core("emit", { topic: "a.*", payload: 1 }), `${at}/with/topic`, "topic")
     one(core("run_task", { task_id: "mine" }), `${at}/with/task_id`, "id of a task")
-    one(core("http", { url: "ftp://a" }), `${at}/with/url`, "http or https")
+    one(core("http", { url: "ftp://a" }), `${at}/with/url`, "only http and https")
     one(core("http", { url: "https://a", method: "TRACE" }), `${at}/with/method`, "GET")
-    one(core("http", { url: "https://a", headers: { a: 1 } }), `${at}/with/headers`, "texts")
-    one(core("http", { url: "https://a", expect_status: [] }), `${at}/with/expect_status`, "status code")
+    one(core("http", { url: "https://a", headers: { a: [1] } }), `${at}/with/headers/a`, "a text")
+    one(core("http", { url: "https://a", expect_status: [] }), `${at}/with/expect_status`, "a status")
     for (const [tool, input] of [
       ["wait", { seconds: "${params.pause}" }],
       ["wait", { until: "${now+1d}" }],
@@ -246,6 +246,7 @@ describe("check", () => {
         "http",
         {
           url: "https://a/${params.x}",
+          method: "POST",
           headers: { a: "${params.b}" },
           query: { q: [1, "${params.q}"] },
           body: 1,

@@ -134,4 +134,28 @@ describe("simulate", () => {
     assert.deepInclude(first, { rows: [{ name: "<simulated steps.x.rows[0].name>" }] })
     assert.deepInclude(second, { id: "<simulated steps.y[0].id>" })
   })
+
+  it("takes placeholders from the schema of the output, where that says something", () => {
+    const output_schema = {
+      $defs: { row: { properties: { id: { type: "integer" }, kind: { enum: ["a", "b"] } } } },
+      properties: {
+        rows: { type: "array", items: { $ref: "#/$defs/row" } },
+        ok: { default: true },
+        name: { type: ["string", "null"] },
+        loop: { $ref: "#/properties/loop" }
+      }
+    }
+    const pipeline = checked([
+      { uses: "a.list", id: "x", output_schema },
+      { uses: "a.b", with: ["${steps.x.rows[0].id}", "${steps.x.rows[0].kind}", "${steps.x.ok}", "${steps.x.name}"] },
+      { uses: "a.c", with: ["${steps.x.loop}", "${steps.x.other}"] }
+    ])
+    assert.deepInclude(simulate(pipeline, 0, null, at, output_schema), {
+      rows: [{ id: 0, kind: "a" }],
+      ok: true,
+      name: "",
+      loop: "<simulated steps.x.loop>",
+      other: "<simulated steps.x.other>"
+    })
+  })
 })

@@ -108,10 +108,9 @@ layer(apiServer())("random and mutated bodies", (it) => {
           const plain = fromJsonSchema(schema, document.components.schemas)
           const values = /^\/tasks(?:\/\{id\})?$|preview/.test(path) ? sounder(plain) : plain
           const { id } = yield* newTask()
-          const target = path.replace(
-            "{id}",
-            path.startsWith("/agents") ? actor.id : path.startsWith("/tasks") ? id : unknownId
-          )
+          const target = path
+            .replace("{name}", "fuzzed")
+            .replace("{id}", path.startsWith("/agents") ? actor.id : path.startsWith("/tasks") ? id : unknownId)
           const until = performance.now() + within / withBody.length
           for (const value of FastCheck.sample(mutations(values), { seed, numRuns: 300 })) {
             if (performance.now() > until) break

@@ -71,7 +71,8 @@ export const addTask = (tables: Tables, created: TaskCreate, now: number, owner 
   const zone = find(definition.timezone)
   if (zone === undefined) throw new Error(`unknown zone ${definition.timezone}`)
   tables.tasks.set(id, task)
-  tables.plans.set(`${id}:1`, { definition: { ...definition, payload }, pipeline: pipelineOf(payload), zone })
+  const bound = new Set<string>()
+  tables.plans.set(`${id}:1`, { definition: { ...definition, payload }, pipeline: pipelineOf(payload), zone, bound })
   if (task.concurrency_key !== null) setLimit(tables, task.namespace, task.concurrency_key)
   return task
 }

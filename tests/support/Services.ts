@@ -4,14 +4,15 @@ import { Approvals } from "../../src/layers/Approvals.ts"
 import { Audit } from "../../src/layers/Audit.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
 import { ChildRuns } from "../../src/layers/ChildRuns.ts"
-import { CoreToolset } from "../../src/layers/CoreToolset.ts"
 import { Draining } from "../../src/layers/Draining.ts"
 import { DueTasks } from "../../src/layers/DueTasks.ts"
 import { Events } from "../../src/layers/Events.ts"
 import { EventStream } from "../../src/layers/EventStream.ts"
+import { Extensions } from "../../src/layers/Extensions.ts"
 import { Health } from "../../src/layers/Health.ts"
 import { Heartbeats } from "../../src/layers/Heartbeats.ts"
 import { History } from "../../src/layers/History.ts"
+import { JsonSchemas } from "../../src/layers/JsonSchemas.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { MasterKey } from "../../src/layers/MasterKey.ts"
 import { Occurrences } from "../../src/layers/Occurrences.ts"
@@ -22,10 +23,13 @@ import { Redis } from "../../src/layers/Redis.ts"
 import { Reruns } from "../../src/layers/Reruns.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
+import { Secrets } from "../../src/layers/Secrets.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
-import { Tools } from "../../src/layers/Tools.ts"
+import * as Toolbox from "../../src/layers/Toolbox.ts"
+import { ToolBinding } from "../../src/layers/ToolBinding.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
+import { WorkItems } from "../../src/layers/WorkItems.ts"
 import { Worker } from "../../src/layers/Worker.ts"
 import { dbAt, freshDatabase } from "./TestDb.ts"
 
@@ -60,16 +64,18 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     TaskStates.layer,
     Reruns.layer,
     Approvals.layer,
+    WorkItems.layer,
     Events.layer,
     Health.layer
   ).pipe(
     Layer.provideMerge(Runs.layer),
     Layer.provideMerge(Layer.mergeAll(Pipeline.layer, Agents.layer, Queue.layer, EventStream.layer, History.layer)),
     Layer.provideMerge(DueTasks.layer),
-    Layer.provideMerge(Tools.layer),
-    Layer.provideMerge(CoreToolset.layer),
+    Layer.provideMerge(Layer.merge(Toolbox.layer, ToolBinding.layer)),
     Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, Heartbeats.layer)),
     Layer.provideMerge(Lease.layer),
+    Layer.provideMerge(Layer.mergeAll(Extensions.layer, Secrets.layer)),
+    Layer.provideMerge(JsonSchemas.layer),
     Layer.provideMerge(Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer)),
     // Not `TestDb`, which is a database of its own wherever it is mentioned: all services share this one.
     Layer.provideMerge(Layer.unwrapScoped(Effect.map(freshDatabase, (url) => dbAt(url)))),

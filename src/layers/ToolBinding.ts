@@ -1,0 +1,128 @@
+import { Context, Effect, Layer, Option } from "effect"
+import type { CheckedPipeline, CheckedStep } from "../domain/CheckedPipeline.ts"
+import type { Extension, ToolSpec } from "../domain/Extension.ts"
+import { type JsonObject, type JsonValue, type Problem } from "../domain/Json.ts"
+import { InvalidPipeline } from "../domain/PipelineSpec.ts"
+import { references } from "../domain/SecretReferences.ts"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import type { Template } from "../domain/Template.ts"
+import { Extensions } from "./Extensions.ts"
+import { JsonSchemas } from "./JsonSchemas.ts"
+import * as Settings from "./Settings.ts"
+
+/** Binds pipelines to the extensions that bring their tools. */
+export class ToolBinding extends Context.Tag("ordinaut/ToolBinding")<
+  ToolBinding,
+  {
+    /**
+     * Names of the extensions of the namespace, as it is now, that a pipeline uses: its steps of these are never simulated. Fails for
+     * tools that they do not list, for schemas that cannot be used, and for inputs without templates that do not fit them; `prefix` is
+     * the place of the payload.
+     */
+    readonly bind: (
+      namespace: string,
+      pipeline: CheckedPipeline,
+      prefix: string
+    ) => Effect.Effect<ReadonlyArray<string>, InvalidPipeline | StoreUnavailable>
+  }
+>() {
+  static readonly layer = Layer.effect(
+    this,
+    Effect.gen(function* () {
+      const extensions = yield* Extensions
+      const schemas = yield* JsonSchemas
+      const unknownTools = yield* Settings.unknownTools
+      return ToolBinding.of({
+        bind: Effect.fn("ToolBinding.bind")(function* (namespace, pipeline, prefix) {
+          const used = new Set(pipeline.steps.map((step) => step.namespace).filter((name) => name !== "core"))
+          const known = yield* extensions.named(namespace, [...used])
+          const problems: Array<Problem> = []
+          for (const step of pipeline.steps) {
+            const place = placeOf(pipeline, step, prefix)
+            const extension = known.get(step.namespace)
+            const tool = extension?.tools.find(({ name }) => name === step.tool)
+            const missing = tool === undefined ? missingTool(step, extension, unknownTools) : undefined
+            if (missing !== undefined) problems.push({ path: `${place}/uses`, message: missing })
+            problems.push(...(yield* schemaProblems(schemas, step, tool, place)))
+          }
+          if (problems.length > 0) return yield* new InvalidPipeline({ errors: problems.slice(0, mostProblems) })
+          return [...known.keys()].sort()
+        })
+      })
+    })
+  )
+}
+
+/** More problems than this say nothing more to their reader. */
+const mostProblems = 100
+
+const placeOf = ({ main }: CheckedPipeline, { index }: CheckedStep, prefix: string): string => {
+  const first = main.steps.length
+  return index < first ? `${prefix}/pipeline/${index}` : `${prefix}/on_failure/${index - first}`
+}
+
+const missingTool = (
+  { namespace, uses }: CheckedStep,
+  extension: Extension | undefined,
+  unknownTools: "simulate" | "fail"
+): string | undefined => {
+  if (namespace === "core") return undefined
+  if (extension === undefined)
+    return unknownTools === "fail" ? `no extension brings ${uses}, and unknown tools are not simulated here` : undefined
+  // An MCP server that has not told its tools yet may have every one.
+  if (extension.kind === "mcp" && extension.tools.length === 0) return undefined
+  const names = extension.tools.slice(0, 20).map(({ name }) => `${namespace}.${name}`)
+  return `the extension ${namespace} brings no ${uses}; it brings ${names.length === 0 ? "none" : names.join(", ")}`
+}
+
+/** What a template renders to where it reads nothing; none where it does, and where a secret would still be put in. */
+const constantOf = ({ root, uses }: Template): Option.Option<JsonValue> => {
+  if (uses.length > 0) return Option.none()
+  const value = standing(root)
+  return references(value).size > 0 ? Option.none() : Option.some(value)
+}
+
+const standing = (node: Template["root"]): JsonValue => {
+  if (node.tag === "constant") return node.value
+  if (node.tag === "list") return node.items.map(standing)
+  if (node.tag === "record")
+    return Object.fromEntries(node.entries.map(([key, held]) => [key, standing(held)] as const))
+  return null
+}
+
+const schemaProblems = (
+  schemas: typeof JsonSchemas.Service,
+  { input, inputSchema, outputSchema }: CheckedStep,
+  tool: ToolSpec | undefined,
+  place: string
+) =>
+  Effect.gen(function* () {
+    const own = [
+      ["input_schema", inputSchema],
+      ["output_schema", outputSchema]
+    ] as const
+    for (const [field, schema] of own) {
+      if (schema === undefined) continue
+      const refused = yield* Effect.flip(schemas.check(schema)).pipe(Effect.option)
+      if (Option.isSome(refused))
+        return [{ path: `${place}/${field}${refused.value.path}`, message: refused.value.message }]
+    }
+    const value = constantOf(input)
+    if (Option.isNone(value)) return []
+    return yield* Effect.forEach([tool?.input_schema, inputSchema], (schema) =>
+      schema === undefined ? Effect.succeed([]) : misfits(schemas, schema, value.value, `${place}/with`)
+    ).pipe(Effect.map((found) => found.flat()))
+  })
+
+const misfits = (
+  schemas: typeof JsonSchemas.Service,
+  schema: JsonObject,
+  value: JsonValue,
+  place: string
+): Effect.Effect<ReadonlyArray<Problem>> =>
+  schemas.validate(schema, value).pipe(
+    Effect.map((problems) => problems.map(({ message, path }) => ({ path: place + path, message }))),
+    Effect.catchTag("SchemaRefused", ({ message }) =>
+      Effect.succeed([{ path: place, message: `cannot be judged by its schema, which ${message}` }])
+    )
+  )

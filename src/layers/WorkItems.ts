@@ -1,0 +1,171 @@
+import * as Model from "@effect/sql/Model"
+import * as SqlClient from "@effect/sql/SqlClient"
+import { Clock, Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
+import type { Actor } from "../domain/Agent.ts"
+import { isId } from "../domain/Id.ts"
+import { redact, redactText, substitute } from "../domain/SecretReferences.ts"
+import { isRetryable } from "../domain/StepFailed.ts"
+import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import type { WaitResult } from "../domain/Wait.ts"
+import { WorkItem, WorkLeaseLost } from "../domain/WorkItem.ts"
+import type { WorkDone, WorkFailed, WorkHeartbeat, WorkKept, WorkWanted } from "../domain/WorkItem.ts"
+import { storeErrors } from "./Db.ts"
+import { Draining } from "./Draining.ts"
+import { Lease } from "./Lease.ts"
+import { Secrets } from "./Secrets.ts"
+import { Wakeups } from "./Wakeups.ts"
+
+/** Without a wake-up, those who wait look for work this often. */
+const lookEvery = Duration.seconds(1)
+
+/** Steps that external workers lease and do. Writes the leases of `pending_item`. */
+export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
+  WorkItems,
+  {
+    /**
+     * Leases what waits for the agent, the oldest first: tools of `worker` extensions that name it under `served_by`. Waits up to
+     * `wait_seconds` for the first item.
+     */
+    readonly lease: (actor: Actor, wanted: WorkWanted) => Effect.Effect<ReadonlyArray<WorkItem>, StoreUnavailable>
+    readonly heartbeat: (
+      actor: Actor,
+      id: string,
+      beat: WorkHeartbeat
+    ) => Effect.Effect<WorkKept, WorkLeaseLost | StoreUnavailable>
+    /** The output becomes that of the step. */
+    readonly complete: (
+      actor: Actor,
+      id: string,
+      done: WorkDone
+    ) => Effect.Effect<void, WorkLeaseLost | StoreUnavailable>
+    /** The step fails, or is called again, as its retries say. */
+    readonly fail: (
+      actor: Actor,
+      id: string,
+      failed: WorkFailed
+    ) => Effect.Effect<void, WorkLeaseLost | StoreUnavailable>
+  }
+>() {
+  static readonly layer = Layer.effect(
+    this,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* Lease
+      const wakeups = yield* Wakeups
+      const draining = yield* Draining
+      const secrets = yield* Secrets
+
+      /** Whether the item is the agent's by this token, at this instant. */
+      const held = (actor: Actor, id: string, token: string, now: Date) => sql`
+        p.id = ${id} AND p.kind = 'tool' AND p.result IS NULL AND p.namespace = ${actor.namespace} AND p.locked_by = ${actor.id}
+        AND p.locked_until > ${now} AND p.lease_no::text = ${tokenNumber(id, token)}`
+
+      /** The values of the secrets that a step may hand to its tool; of one that it may not any more there is none. */
+      const valuesOf = (namespace: string, tool: string, names: ReadonlyArray<string>) =>
+        names.length === 0
+          ? Effect.succeed<ReadonlyMap<string, string>>(new Map())
+          : secrets
+              .reveal(
+                namespace,
+                names.map((name) => `secret://${name}`),
+                { tool, host: null }
+              )
+              .pipe(
+                Effect.map(({ used }) => used),
+                Effect.catchTag("StepFailed", () => Effect.succeed<ReadonlyMap<string, string>>(new Map()))
+              )
+
+      const take = Effect.fnUntraced(function* (actor: Actor, { lease_seconds, limit, tools }: WorkWanted) {
+        const now = DateTime.toDateUtc(yield* DateTime.now)
+        const until = new Date(now.getTime() + lease_seconds * 1000)
+        const chosen = tools.length === 0 ? sql`true` : sql`p.tool = ANY (${[...tools]}::text[])`
+        const rows = yield* sql`
+          UPDATE pending_item p SET lease_no = p.lease_no + 1, locked_by = ${actor.id}, locked_until = ${until}
+          WHERE p.id = ANY (ARRAY(
+            SELECT p.id FROM pending_item p JOIN extension e ON e.namespace = p.namespace AND e.name = split_part(p.tool, '.', 1)
+            WHERE p.kind = 'tool' AND p.result IS NULL AND p.namespace = ${actor.namespace} AND e.kind = 'worker'
+              AND ${actor.name} = ANY (e.served_by) AND ${chosen}
+              AND (p.locked_until IS NULL OR p.locked_until <= ${now}) AND (p.expires_at IS NULL OR p.expires_at > ${now})
+            ORDER BY p.created_at, p.id LIMIT ${limit} FOR UPDATE OF p SKIP LOCKED))
+          RETURNING p.id, p.id || ':' || p.lease_no AS lease_token, p.tool, p.detail -> 'input' AS input,
+            coalesce(p.detail -> 'secrets', '[]') AS secrets, p.run_id, p.step_id,
+            nullif(p.item, -1) AS index, p.detail ->> 'idempotency_key' AS idempotency_key,
+            (p.detail ->> 'attempt')::integer AS attempt, p.lease_no AS lease, p.locked_until AS lease_until`
+        return yield* Effect.forEach(yield* decodeItems(rows), ({ secrets: names, ...item }) =>
+          Effect.map(valuesOf(actor.namespace, item.tool, names), (values) => ({
+            ...item,
+            input: substitute(item.input, values)
+          }))
+        )
+      })
+
+      const finish = Effect.fnUntraced(function* (actor: Actor, id: string, token: string, result: WaitResult) {
+        const now = DateTime.toDateUtc(yield* DateTime.now)
+        const answered = yield* Effect.gen(function* () {
+          const [mine] = isId(id)
+            ? yield* sql<{ tool: string; secrets: ReadonlyArray<string> }>`
+                SELECT p.tool, coalesce(p.detail -> 'secrets', '[]') AS secrets FROM pending_item p
+                WHERE ${held(actor, id, token, now)} FOR UPDATE`
+            : []
+          if (mine === undefined) return []
+          const used = yield* valuesOf(actor.namespace, mine.tool, mine.secrets)
+          return yield* store.answer([{ id, result: concealed(result, used) }])
+        }).pipe(sql.withTransaction)
+        if (answered.length === 0) return yield* new WorkLeaseLost({ item_id: id })
+        yield* wakeups.signal("work")
+      })
+
+      return WorkItems.of({
+        lease: Effect.fn("WorkItems.lease")(function* (actor, wanted) {
+          const end = (yield* Clock.currentTimeMillis) + wanted.wait_seconds * 1000
+          for (;;) {
+            const items = yield* take(actor, wanted)
+            const left = end - (yield* Clock.currentTimeMillis)
+            if (items.length > 0 || left <= 0 || (yield* draining.isDraining)) return items
+            yield* wakeups.wait("tool", Duration.min(lookEvery, Duration.millis(left)))
+          }
+        }, storeErrors),
+
+        heartbeat: Effect.fn("WorkItems.heartbeat")(function* (actor, id, { lease_seconds, lease_token }) {
+          const now = DateTime.toDateUtc(yield* DateTime.now)
+          const until = new Date(now.getTime() + lease_seconds * 1000)
+          const [kept] = isId(id)
+            ? yield* sql<{ cancel: boolean }>`
+                UPDATE pending_item p SET locked_until = greatest(p.locked_until, ${until}) FROM due_work d
+                WHERE ${held(actor, id, lease_token, now)} AND d.id = p.run_id
+                RETURNING d.cancel_requested_at IS NOT NULL AS cancel`
+            : []
+          if (kept === undefined) return yield* new WorkLeaseLost({ item_id: id })
+          return { cancel: kept.cancel, lease_until: DateTime.unsafeMake(until) }
+        }, storeErrors),
+
+        complete: Effect.fn("WorkItems.complete")(
+          (actor, id, { lease_token, output }) => finish(actor, id, lease_token, { output }),
+          storeErrors
+        ),
+
+        fail: Effect.fn("WorkItems.fail")(
+          (actor, id, { code, lease_token, message, retryable = isRetryable(code) }) =>
+            finish(actor, id, lease_token, { error: { code, message, retryable } }),
+          storeErrors
+        )
+      })
+    })
+  )
+}
+
+/** The lease number that a token of an item stands for; empty for what is none. */
+const tokenNumber = (id: string, token: string): string =>
+  token.startsWith(`${id}:`) ? token.slice(id.length + 1) : ""
+
+/** A worker that echoes what it was given leaks nothing into the record. */
+const concealed = (result: WaitResult, used: ReadonlyMap<string, string>): WaitResult =>
+  "output" in result
+    ? { output: redact(result.output, used) }
+    : { error: { ...result.error, message: redactText(result.error.message, used) } }
+
+const decodeItems = Schema.decodeUnknown(
+  Schema.Array(
+    Schema.Struct({ ...WorkItem.fields, secrets: Schema.Array(Schema.String), lease_until: Model.DateTimeFromDate })
+  )
+)
