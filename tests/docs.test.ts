@@ -149,7 +149,7 @@ describe("the documents", () => {
   it.effect("show a dry run and what it answers", () =>
     Effect.gen(function* () {
       const blocks = jsonOf("docs/pipelines.md")
-      const body = Schema.decodeUnknownSync(DryRunCreate)(blocks.find((value) => hasKey(value, "payload")))
+      const body = yield* Schema.decodeUnknown(DryRunCreate)(blocks.find((value) => hasKey(value, "payload")))
       const pipeline = yield* check(body.payload)
       const steps = yield* dryRun(pipeline, {
         at: DateTime.toEpochMillis(body.at ?? DateTime.unsafeMake(0)),

@@ -1,7 +1,7 @@
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import { Schema } from "effect"
 import { Instant } from "./Instant.ts"
-import { JsonValue } from "./Json.ts"
+import { JsonValue, MadeJson } from "./Json.ts"
 
 export const RunId = Schema.UUID.pipe(Schema.brand("RunId"))
 export type RunId = typeof RunId.Type
@@ -59,8 +59,8 @@ export const RunStep = Schema.Struct({
   uses: Schema.String,
   state: StepState,
   attempt: Schema.NullOr(Schema.Int),
-  input: JsonValue,
-  output: JsonValue,
+  input: MadeJson,
+  output: MadeJson,
   error: Schema.NullOr(RunError),
   logs: Schema.Array(LogLine),
   started_at: Schema.NullOr(Instant),
@@ -78,8 +78,8 @@ export const RunItem = Schema.Struct({
   index: Schema.Int,
   state: StepState,
   attempt: Schema.Int,
-  input: JsonValue,
-  output: JsonValue,
+  input: MadeJson,
+  output: MadeJson,
   error: Schema.NullOr(RunError),
   logs: Schema.Array(LogLine),
   started_at: Schema.NullOr(Instant),
@@ -125,7 +125,7 @@ export const Run = Schema.Struct({
   /** All events that the run stands for, oldest first; `event_id` is the last. */
   event_ids: Schema.Array(Schema.String),
   attempts: Schema.Array(Attempt),
-  output: Schema.NullOr(Schema.Struct({ steps: Schema.Record({ key: Schema.String, value: JsonValue }) })),
+  output: Schema.NullOr(Schema.Struct({ steps: Schema.Record({ key: Schema.String, value: MadeJson }) })),
   steps: Schema.Array(RunStep)
 }).annotations({ identifier: "Run" })
 export type Run = typeof Run.Type

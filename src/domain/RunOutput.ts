@@ -1,6 +1,6 @@
 import { Schema } from "effect"
 import type { JsonObject } from "./Json.ts"
-import { JsonValue } from "./Json.ts"
+import { MadeJson } from "./Json.ts"
 
 /** What of the steps of a stored pipeline names their outputs. */
 export const StepNames = Schema.Array(
@@ -9,7 +9,7 @@ export const StepNames = Schema.Array(
 export type StepNames = typeof StepNames.Type
 
 /** An output by the id of its step. */
-export const RecordedOutput = Schema.Struct({ step_id: Schema.String, output: JsonValue })
+export const RecordedOutput = Schema.Struct({ step_id: Schema.String, output: MadeJson })
 export type RecordedOutput = typeof RecordedOutput.Type
 
 /** The steps with their ids, made ones included, and the name of their output; `first` is the position of the first of them. */

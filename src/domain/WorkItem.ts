@@ -77,3 +77,10 @@ export class WorkLeaseLost extends Schema.TaggedError<WorkLeaseLost>()(
   { item_id: Schema.String },
   HttpApiSchema.annotations({ status: 409 })
 ) {}
+
+/** The id has not the form of one. */
+export class WorkItemNotFound extends Schema.TaggedError<WorkItemNotFound>()(
+  "WorkItemNotFound",
+  { item_id: Schema.String },
+  HttpApiSchema.annotations({ status: 404 })
+) {}

@@ -13,7 +13,7 @@ import type { SecretNotFound } from "../domain/Secret.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type * as Task from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
-import type { WorkLeaseLost } from "../domain/WorkItem.ts"
+import type { WorkItemNotFound, WorkLeaseLost } from "../domain/WorkItem.ts"
 import { fieldErrors } from "./FieldErrors.ts"
 import type { BadRequest } from "./Requests.ts"
 
@@ -58,6 +58,7 @@ export type ApiError =
   | SecretNotFound
   | StepNotFound
   | StoreUnavailable
+  | WorkItemNotFound
   | WorkLeaseLost
   | Task.DuplicateRun
   | Task.DuplicateTask
@@ -192,6 +193,11 @@ const descriptions: Descriptions = {
     code: "run_finished",
     detail: `the run has ended: ${state}`,
     more: { run_id, state }
+  }),
+  WorkItemNotFound: ({ item_id }) => ({
+    status: 404,
+    code: "work_item_not_found",
+    detail: `there is no item ${item_id}`
   }),
   WorkLeaseLost: ({ item_id }) => ({
     status: 409,

@@ -8,6 +8,7 @@ import {
   WorkFailed,
   WorkHeartbeat,
   WorkItem,
+  WorkItemNotFound,
   WorkKept,
   WorkLeaseLost,
   WorkWanted
@@ -30,6 +31,7 @@ export class WorkApi extends HttpApiGroup.make("work")
     HttpApiEndpoint.post("heartbeat")`/work/${id}/heartbeat`
       .setPayload(body(WorkHeartbeat))
       .addSuccess(WorkKept)
+      .addError(WorkItemNotFound)
       .addError(WorkLeaseLost)
       .middleware(WorkExecute)
       .annotate(OpenApi.Summary, "Keep a leased step, and hear whether it is to be canceled")
@@ -38,6 +40,7 @@ export class WorkApi extends HttpApiGroup.make("work")
     HttpApiEndpoint.post("complete")`/work/${id}/complete`
       .setPayload(body(WorkDone))
       .addSuccess(HttpApiSchema.NoContent)
+      .addError(WorkItemNotFound)
       .addError(WorkLeaseLost)
       .middleware(WorkExecute)
       .annotate(OpenApi.Summary, "Give the output of a leased step")
@@ -46,6 +49,7 @@ export class WorkApi extends HttpApiGroup.make("work")
     HttpApiEndpoint.post("fail")`/work/${id}/fail`
       .setPayload(body(WorkFailed))
       .addSuccess(HttpApiSchema.NoContent)
+      .addError(WorkItemNotFound)
       .addError(WorkLeaseLost)
       .middleware(WorkExecute)
       .annotate(OpenApi.Summary, "Say that a leased step has failed")

@@ -6,11 +6,9 @@ import { ExtensionKind, ToolSpec } from "../domain/Extension.ts"
 import type { Extension } from "../domain/Extension.ts"
 import { AuthInfo, ExtensionState } from "../domain/Registration.ts"
 import type { ExtensionInfo, ToolInfo } from "../domain/Registration.ts"
+import { defaultTimeoutSeconds } from "../domain/ToolTimeout.ts"
 import * as Ids from "./Ids.ts"
 import type { Sealed } from "./Sealing.ts"
-
-/** What a call may take where neither the step nor the tool says, in seconds. */
-const defaultTimeout = 30
 
 /** A row of `extension`. */
 export const ExtensionRow = Schema.Struct({
@@ -82,7 +80,7 @@ export const toolInfo = (extension: string, kind: ToolInfo["kind"], tool: ToolSp
   description: tool.description ?? "",
   input_schema: tool.input_schema ?? null,
   output_schema: tool.output_schema ?? null,
-  timeout_seconds: tool.timeout_seconds ?? defaultTimeout,
+  timeout_seconds: tool.timeout_seconds ?? defaultTimeoutSeconds,
   idempotent: tool.idempotent ?? false
 })
 

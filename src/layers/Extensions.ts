@@ -189,13 +189,8 @@ export class Extensions extends Context.Tag("ordinaut/Extensions")<
             if (after === null)
               return yield* Effect.dieMessage("An extension is gone within the transaction that stored it.")
             const created = before === null
-            yield* trail(
-              actor,
-              created ? "extension.registered" : "extension.changed",
-              name,
-              created ? null : infoOf(before),
-              infoOf(after)
-            )
+            const action = created ? "extension.registered" : "extension.changed"
+            yield* trail(actor, action, name, created ? null : infoOf(before), infoOf(after))
             return {
               extension: { ...infoOf(after), ...(made === undefined ? {} : { signing_secret: made }) },
               created
@@ -255,7 +250,7 @@ export class Extensions extends Context.Tag("ordinaut/Extensions")<
         }, storeErrors),
 
         servers: rows.select(sql`kind = 'mcp' AND NOT tools_given`).pipe(
-          Effect.map((found) => found.map((row) => extensionOf(row))),
+          Effect.map((found) => found.map(extensionOf)),
           Effect.withSpan("Extensions.servers"),
           storeErrors
         ),

@@ -1,7 +1,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Array as Arr, Context, Effect, Either, Layer, Schema } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
-import { JsonObject, JsonValue } from "../domain/Json.ts"
+import { JsonObject, JsonValue, MadeJson } from "../domain/Json.ts"
 import { check } from "../domain/PipelineChecks.ts"
 import type { CheckedPipeline } from "../domain/CheckedPipeline.ts"
 import { PipelineSpec } from "../domain/PipelineSpec.ts"
@@ -199,8 +199,8 @@ const decodeSteps = Schema.decodeUnknown(
       step_id: Schema.String,
       item: Schema.Int,
       state: StepState,
-      input: JsonValue,
-      output: JsonValue,
+      input: MadeJson,
+      output: MadeJson,
       error: Schema.NullOr(RunError),
       attempt: Schema.Int,
       simulated: Schema.Boolean

@@ -1,7 +1,7 @@
 import * as Model from "@effect/sql/Model"
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { Effect, Schema } from "effect"
-import { JsonValue } from "../domain/Json.ts"
+import { MadeJson } from "../domain/Json.ts"
 import { LogLine, RunError, RunItem, StepState } from "../domain/Run.ts"
 import type { RunStep } from "../domain/Run.ts"
 import { namesOf } from "../domain/RunOutput.ts"
@@ -14,8 +14,8 @@ const StepRow = Schema.Struct({
   uses: Schema.NullOr(Schema.String),
   state: StepState,
   attempt: Schema.Int,
-  input: JsonValue,
-  output: JsonValue,
+  input: MadeJson,
+  output: MadeJson,
   error: Schema.NullOr(RunError),
   simulated: Schema.Boolean,
   logs: Schema.NullOr(Schema.Array(LogLine)),

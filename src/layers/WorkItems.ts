@@ -2,7 +2,6 @@ import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Clock, Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
-import { isId } from "../domain/Id.ts"
 import { redact, redactText, substitute } from "../domain/SecretReferences.ts"
 import { isRetryable } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
@@ -102,11 +101,9 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
       const finish = Effect.fnUntraced(function* (actor: Actor, id: string, token: string, result: WaitResult) {
         const now = DateTime.toDateUtc(yield* DateTime.now)
         const answered = yield* Effect.gen(function* () {
-          const [mine] = isId(id)
-            ? yield* sql<{ tool: string; secrets: ReadonlyArray<string> }>`
-                SELECT p.tool, coalesce(p.detail -> 'secrets', '[]') AS secrets FROM pending_item p
-                WHERE ${held(actor, id, token, now)} FOR UPDATE`
-            : []
+          const [mine] = yield* sql<{ tool: string; secrets: ReadonlyArray<string> }>`
+            SELECT p.tool, coalesce(p.detail -> 'secrets', '[]') AS secrets FROM pending_item p
+            WHERE ${held(actor, id, token, now)} FOR UPDATE`
           if (mine === undefined) return []
           const used = yield* valuesOf(actor.namespace, mine.tool, mine.secrets)
           return yield* store.answer([{ id, result: concealed(result, used) }])
@@ -129,12 +126,10 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
         heartbeat: Effect.fn("WorkItems.heartbeat")(function* (actor, id, { lease_seconds, lease_token }) {
           const now = DateTime.toDateUtc(yield* DateTime.now)
           const until = new Date(now.getTime() + lease_seconds * 1000)
-          const [kept] = isId(id)
-            ? yield* sql<{ cancel: boolean }>`
-                UPDATE pending_item p SET locked_until = greatest(p.locked_until, ${until}) FROM due_work d
-                WHERE ${held(actor, id, lease_token, now)} AND d.id = p.run_id
-                RETURNING d.cancel_requested_at IS NOT NULL AS cancel`
-            : []
+          const [kept] = yield* sql<{ cancel: boolean }>`
+            UPDATE pending_item p SET locked_until = greatest(p.locked_until, ${until}) FROM due_work d
+            WHERE ${held(actor, id, lease_token, now)} AND d.id = p.run_id
+            RETURNING d.cancel_requested_at IS NOT NULL AS cancel`
           if (kept === undefined) return yield* new WorkLeaseLost({ item_id: id })
           return { cancel: kept.cancel, lease_until: DateTime.unsafeMake(until) }
         }, storeErrors),

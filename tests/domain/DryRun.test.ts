@@ -573,6 +573,6 @@ describe("any dry run", () => {
         if (failed) part(pipeline.failure, pipeline.main.steps.length)
         else assert.isTrue(found.slice(pipeline.main.steps.length).every((step) => !step.would_run))
       }),
-    { fastCheck: { numRuns: 500 } }
+    { fastCheck: { numRuns: 200 } }
   )
 })
