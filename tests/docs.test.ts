@@ -128,7 +128,7 @@ describe("the documents", () => {
     const payload = Schema.decodeUnknownSync(PipelineSpec, strict)
     const steps = (list: unknown) => accepted(payload({ pipeline: list }))
     let kinds = 0
-    for (const value of jsonOf("docs/pipelines.md")) {
+    for (const value of [...jsonOf("docs/pipelines.md"), ...jsonOf("docs/events.md")]) {
       if (hasKey(value, "pipeline")) accepted(payload(value))
       else if (hasKey(value, "payload")) accepted(Schema.decodeUnknownSync(DryRunCreate, strict)(value).payload)
       else if (Array.isArray(value)) steps(value)
@@ -143,7 +143,7 @@ describe("the documents", () => {
       }
       kinds++
     }
-    assert.isAbove(kinds, 7)
+    assert.isAbove(kinds, 9)
   })
 
   it.effect("show a dry run and what it answers", () =>

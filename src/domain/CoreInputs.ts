@@ -77,8 +77,8 @@ const inputs: ReadonlyMap<string, CoreInput> = new Map<string, CoreInput>([
     {
       fields: {
         topic: needed({
-          expected: "a topic, or a pattern of topics",
-          is: (value) => typeof value === "string" && Either.isRight(parsePattern(value))
+          expected: "a topic, or a pattern of topics, not below ordinaut",
+          is: (value) => typeof value === "string" && Either.isRight(parsePattern(value)) && !isReserved(value)
         }),
         if: {
           expected: "JMESPath over event",

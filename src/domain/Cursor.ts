@@ -1,4 +1,5 @@
 import { Either } from "effect"
+import { nextMinute } from "./ConditionSpec.ts"
 import { dueAt } from "./ScheduleSpec.ts"
 import type { ScheduleFields } from "./TaskSchedule.ts"
 import * as TaskSchedule from "./TaskSchedule.ts"
@@ -27,7 +28,8 @@ export interface Rules {
 
 /**
  * The cursor of a new or changed schedule: its first occurrence after now, or after what is decided already; a new `once` whose
- * instant passed within the grace still counts. An event schedule has none.
+ * instant passed within the grace still counts. An event schedule has none, and a
+ * condition that names `now` is only looked at again, at the next minute.
  */
 export const start = (
   taskId: string,
@@ -46,6 +48,7 @@ export const start = (
       tzdataVersion
     }
     if (plan._tag === "OnEvent") return none
+    if (plan._tag === "OnCondition") return { ...none, nextDueAt: plan.everyMinute ? nextMinute(decided) : null }
     const renewed = decidedThrough > -Infinity
     const after = fields.kind === "once" && !renewed ? now - graceSeconds * 1000 - 1 : decided
     const first = yield* TaskSchedule.firstOccurrence(plan, fields.kind, after)

@@ -83,6 +83,7 @@ const bindingsOf = ({ errors, from, pipeline, steps }: DryState): Bindings => ({
   steps,
   errors,
   event: from.event,
+  events: from.event === null ? null : [from.event],
   run: {
     id: noId,
     attempt: 1,

@@ -12,7 +12,7 @@ export const Topic = Schema.String.pipe(
   Schema.annotations({ message: () => "is a topic of words joined by dots, such as orders.created" })
 )
 
-/** How often runs and events may cause each other in a row. */
+/** Runs and events that may lead to a run, each by the one before it. */
 export const mostHops = 16
 
 /** Topics of the product's own state changes; nobody else may publish on them. */
@@ -45,6 +45,27 @@ export class Event extends Schema.Class<Event>("Event")({
   stream_id: Schema.NullOr(Schema.String),
   triggered_runs: Schema.Array(TriggeredRun)
 }) {}
+
+/** An event, or a change of state, as tasks hear it. */
+export interface HeardEvent {
+  readonly id: string
+  readonly topic: string
+  readonly payload: JsonValue
+  /** Epoch milliseconds. */
+  readonly at: number
+  /** How many runs and events led to it, each by the one before it. */
+  readonly hops: number
+  readonly traceparent: string | null
+}
+
+/** A topic that something was said on, with the tasks that hear it. */
+export const TopicSeen = Schema.Struct({
+  topic: Schema.String,
+  last_at: Instant,
+  last_event_id: Schema.String,
+  tasks: Schema.Array(Schema.Struct({ id: Schema.String, title: Schema.String, schedule_kind: Schema.String }))
+}).annotations({ identifier: "TopicSeen" })
+export type TopicSeen = typeof TopicSeen.Type
 
 /** No such event in the agent's namespace. */
 export class EventNotFound extends Schema.TaggedError<EventNotFound>()(

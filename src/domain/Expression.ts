@@ -17,6 +17,8 @@ export interface Bindings {
   readonly steps: JsonValue
   readonly errors: JsonValue
   readonly event: JsonValue
+  /** All events that the run stands for, oldest first; `event` is the last. */
+  readonly events?: JsonValue
   readonly run: JsonValue
   readonly task: JsonValue
   readonly item?: JsonValue

@@ -3,6 +3,7 @@ import { Schema } from "effect"
 import { JsonObject, JsonValue } from "./Json.ts"
 import { BackoffSeconds, BackoffStrategy } from "./Retry.ts"
 import { ErrorCode } from "./StepFailed.ts"
+import { TriggerSpec } from "./TriggerSpec.ts"
 
 /** Name of a step, and of an output under `steps`. One with `-` is quoted in expressions: `steps."get-user".id`. */
 export const StepId = Schema.String.pipe(
@@ -84,7 +85,9 @@ export const PipelineSpec = Schema.Struct({
   /** Steps that run once after the final failure of a run. */
   on_failure: optional(Schema.Array(Step).pipe(Schema.minItems(1), Schema.maxItems(200))),
   /** Whether a plain path that names nothing is an error (the default) or null. */
-  strict: optional(Schema.Boolean)
+  strict: optional(Schema.Boolean),
+  /** How an event task collects events into one run; none: each event is a run. */
+  trigger: optional(TriggerSpec)
 })
 
 /** See the schema of the same name. */

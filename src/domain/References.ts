@@ -15,7 +15,7 @@ export interface Reader {
   readonly ofItem: boolean
 }
 
-const roots = ["params", "steps", "errors", "event", "run", "task", "now"]
+const roots = ["params", "steps", "errors", "event", "events", "run", "task", "now"]
 
 /** The fields of the parts of the context that are the same in every run. */
 const fields: ReadonlyMap<string, ReadonlyArray<string>> = new Map([
@@ -61,6 +61,10 @@ export const referenceProblem = (
   if (second === undefined) return undefined
   if (root === "now") return "now is a time, and has nothing below it"
   if (root === "params") return undefined
+  if (root === "events") {
+    if (typeof second === "string") return `events is an array: write events[0].${second}, or events[].${second}`
+    return path[2] === undefined ? undefined : referenceProblem(["event", ...path.slice(2)], reader, names)
+  }
   if (typeof second === "number") return `${root} is an object, not an array`
   if (root === "steps") return stepProblem(second, reader, names)
   if (root === "errors") {

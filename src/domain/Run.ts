@@ -122,6 +122,8 @@ export type RunSummary = typeof RunSummary.Type
 /** A run as GET /runs/{id} shows it. */
 export const Run = Schema.Struct({
   ...summary,
+  /** All events that the run stands for, oldest first; `event_id` is the last. */
+  event_ids: Schema.Array(Schema.String),
   attempts: Schema.Array(Attempt),
   output: Schema.NullOr(Schema.Struct({ steps: Schema.Record({ key: Schema.String, value: MadeJson }) })),
   steps: Schema.Array(RunStep)

@@ -1,4 +1,6 @@
 import { Either } from "effect"
+import { onCondition } from "./ConditionSpec.ts"
+import type { OnCondition } from "./ConditionSpec.ts"
 import { parsePattern } from "./Event.ts"
 import type { TopicPattern } from "./Event.ts"
 import { compileCondition } from "./Expression.ts"
@@ -7,6 +9,7 @@ import { bounded, compile } from "./ScheduleSpec.ts"
 import type { CompiledSchedule, ScheduleKind } from "./ScheduleSpec.ts"
 import { InvalidSchedule } from "./Timeline.ts"
 import type { Timeline } from "./Timeline.ts"
+import { find } from "./Zone.ts"
 
 /** The fields of a task that say when it runs; instants are epoch milliseconds. */
 export interface ScheduleFields {
@@ -38,16 +41,18 @@ export interface OnEvent {
 
 const refuse = (message: string) => new InvalidSchedule({ code: "invalid_schedule", field: "schedule_expr", message })
 
+const unknownZone = (name: string) =>
+  new InvalidSchedule({
+    code: "unknown_timezone",
+    field: "timezone",
+    message: `"${name}" is no IANA zone name such as Europe/Chisinau`
+  })
+
 /** Reads the schedule of an `event` task: `<topic pattern>` or `<topic pattern> if <JMESPath>`. */
 export const onEvent = (expr: string): Either.Either<OnEvent, InvalidSchedule> =>
   Either.gen(function* () {
     const [, topic = "", condition] = /^\s*(\S+)(?:\s+if\s+([^]+))?\s*$/.exec(expr) ?? []
     const pattern = yield* Either.mapLeft(parsePattern(topic), refuse)
-    if (pattern.words[0] === "ordinaut") {
-      return yield* Either.left(
-        refuse("topics below ordinaut tell what becomes of runs; tasks cannot be started by them in this version")
-      )
-    }
     const filter =
       condition === undefined
         ? null
@@ -59,22 +64,30 @@ export const onEvent = (expr: string): Either.Either<OnEvent, InvalidSchedule> =
   })
 
 /** Reads a task's schedule; the Left names the field that is wrong. */
-export const read = (fields: ScheduleFields): Either.Either<Timed | OnEvent, InvalidSchedule> => {
-  if (fields.kind === "event") return onEvent(fields.expr)
-  if (fields.kind === "condition") {
-    return Either.left(
-      new InvalidSchedule({
-        code: "invalid_schedule",
-        field: "schedule_kind",
-        message: "condition schedules are not served by this version; an event schedule with `if` comes closest"
-      })
-    )
+export const read = (fields: ScheduleFields): Either.Either<Timed | OnEvent | OnCondition, InvalidSchedule> => {
+  if (fields.kind === "event" || fields.kind === "condition") {
+    if (find(fields.timezone) === undefined) return Either.left(unknownZone(fields.timezone))
+    return fields.kind === "event" ? onEvent(fields.expr) : onCondition(fields.expr)
   }
   return Either.map(compile({ ...fields, kind: fields.kind }), (schedule) => ({
     _tag: "Timed",
     schedule,
     timeline: bounded(schedule, fields)
   }))
+}
+
+/** What a schedule waits for, in words. */
+export const describe = (plan: Timed | OnEvent | OnCondition): string => {
+  if (plan._tag === "Timed") return plan.schedule.description
+  if (plan._tag === "OnEvent") {
+    const filter = plan.filter === null ? "" : `, if ${plan.filter.text}`
+    return `at every event of ${plan.pattern.words.join(".")}${filter}`
+  }
+  const looks = [
+    ...(plan.topics.length === 0 ? [] : [`on events of ${plan.topics.join(", ")}`]),
+    ...(plan.everyMinute ? ["once a minute"] : [])
+  ]
+  return `when it becomes true; looked at ${looks.join(" and ")}`
 }
 
 /** The first occurrence of a schedule strictly after `after`. Fails where nothing is left to fire. */

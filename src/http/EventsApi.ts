@@ -3,7 +3,7 @@ import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
-import { Event, EventAccepted, EventCreate, EventNotFound } from "../domain/Event.ts"
+import { Event, EventAccepted, EventCreate, EventNotFound, TopicSeen } from "../domain/Event.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { EventsPublish, EventsRead } from "./Auth.ts"
 import { body } from "./Bounded.ts"
@@ -31,6 +31,14 @@ export class EventsApi extends HttpApiGroup.make("events")
       .addError(InvalidField)
       .middleware(EventsRead)
       .annotate(OpenApi.Summary, "List events, newest first")
+  )
+  .add(
+    HttpApiEndpoint.get("topics", "/events/topics")
+      .setUrlParams(query(paging))
+      .addSuccess(Schema.Struct({ items: Schema.Array(TopicSeen), next_cursor: Schema.NullOr(Schema.String) }))
+      .addError(InvalidField)
+      .middleware(EventsRead)
+      .annotate(OpenApi.Summary, "List the topics that something was said on, by name, with the tasks that hear them")
   )
   .add(
     HttpApiEndpoint.get("get")`/events/${id}`

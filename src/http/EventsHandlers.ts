@@ -1,11 +1,14 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
-import { Effect } from "effect"
-import { EventAccepted } from "../domain/Event.ts"
+import { Effect, Schema } from "effect"
+import { EventAccepted, Topic } from "../domain/Event.ts"
+import { InvalidField } from "../domain/Task.ts"
 import { Events } from "../layers/Events.ts"
 import { Api } from "./Api.ts"
 import { CurrentAgent } from "./Auth.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { pageRequest, traceparent } from "./Requests.ts"
+
+const isTopic = Schema.is(Topic)
 
 export const EventsHandlers = HttpApiBuilder.group(Api, "events", (handlers) =>
   Effect.gen(function* () {
@@ -23,6 +26,16 @@ export const EventsHandlers = HttpApiBuilder.group(Api, "events", (handlers) =>
       .handle("list", ({ urlParams: { cursor, limit, topic } }) =>
         Effect.gen(function* () {
           return yield* events.list(yield* CurrentAgent, topic ?? null, yield* pageRequest({ cursor, limit }))
+        })
+      )
+      .handle("topics", ({ urlParams: { cursor, limit = 50 } }) =>
+        Effect.gen(function* () {
+          if (cursor !== undefined && !isTopic(cursor)) {
+            return yield* new InvalidField({ path: "query.cursor", message: "is no cursor of a list's next_cursor" })
+          }
+          const found = yield* events.topics(yield* CurrentAgent, cursor ?? null, limit + 1)
+          const items = found.slice(0, limit)
+          return { items, next_cursor: found.length > limit ? (items.at(-1)?.topic ?? null) : null }
         })
       )
       .handle("get", ({ path }) => Effect.flatMap(CurrentAgent, (agent) => events.get(agent, path.id)))

@@ -4,16 +4,16 @@ import * as OpenApi from "@effect/platform/OpenApi"
 import { Schema } from "effect"
 import { Instant } from "../domain/Instant.ts"
 import { Upcoming } from "../domain/Occurrence.ts"
-import { DstMark } from "../domain/ScheduleSpec.ts"
+import { DstMark, ScheduleKind } from "../domain/ScheduleSpec.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { InvalidSchedule } from "../domain/Timeline.ts"
 import { TasksRead } from "./Auth.ts"
 import { body } from "./Bounded.ts"
 import { query } from "./Requests.ts"
 
-/** Body of POST /schedules/preview; `after` is now when left out. */
+/** Body of POST /schedules/preview; `after` is now when left out. What waits for events has no occurrences, and is read all the same. */
 export const Preview = Schema.Struct({
-  schedule_kind: Schema.Literal("cron", "rrule", "once"),
+  schedule_kind: ScheduleKind,
   schedule_expr: Schema.NonEmptyString.pipe(Schema.maxLength(4096)),
   timezone: Schema.optionalWith(Schema.NonEmptyString.pipe(Schema.maxLength(100)), { exact: true }),
   dtstart: Schema.optionalWith(Schema.String.pipe(Schema.maxLength(19)), { exact: true }),

@@ -1,6 +1,7 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import { DateTime, Effect } from "effect"
-import { compile, reading } from "../domain/ScheduleSpec.ts"
+import { reading } from "../domain/ScheduleSpec.ts"
+import * as TaskSchedule from "../domain/TaskSchedule.ts"
 import { occurrences } from "../domain/Timeline.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
 import { Occurrences } from "../layers/Occurrences.ts"
@@ -26,21 +27,27 @@ export const SchedulesHandlers = HttpApiBuilder.group(Api, "schedules", (handler
         Effect.gen(function* () {
           const after = DateTime.toEpochMillis(payload.after ?? (yield* DateTime.now))
           const timezone = payload.timezone ?? defaultTimezone
-          const schedule = yield* compile({
+          const plan = yield* TaskSchedule.read({
             kind: payload.schedule_kind,
             expr: payload.schedule_expr,
             timezone,
             dtstart: payload.dtstart ?? null,
             createdAt: after,
+            startsAt: null,
+            endsAt: null,
             minIntervalSeconds
           })
+          const schedule = plan._tag === "Timed" ? plan.schedule : null
           return {
-            occurrences: occurrences(schedule, after, payload.count).map((at) => {
-              const { dst, local } = reading(schedule, at)
-              return { at: DateTime.unsafeMake(at), local, dst }
-            }),
-            description: schedule.description,
-            dtstart: schedule.dtstart,
+            occurrences:
+              schedule === null
+                ? []
+                : occurrences(schedule, after, payload.count).map((at) => {
+                    const { dst, local } = reading(schedule, at)
+                    return { at: DateTime.unsafeMake(at), local, dst }
+                  }),
+            description: schedule?.description ?? TaskSchedule.describe(plan),
+            dtstart: schedule?.dtstart ?? null,
             timezone,
             tzdata: tzdataVersion
           }

@@ -1,4 +1,5 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
+import { tellRuns } from "./Outbox.ts"
 
 /**
  * The columns that an end adds to the deleted row, as the CTE `ended` of a statement returns them. Here for ends that no
@@ -50,10 +51,9 @@ export const archive = (sql: SqlClient.SqlClient) => sql`
       s.run_id IS NOT NULL, e.parent_run_id, e.retry_of, e.event_id,
       e.backfill_id, e.skip_reason, split_part(e.traceparent, '-', 2), e.created_at
     FROM ended e LEFT JOIN past_attempts a ON a.run_id = e.id LEFT JOIN simulated s ON s.run_id = e.id),
-  told_ends AS (
-    INSERT INTO outbox (size, entries, at)
-    SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.' || e.end_state,
-      'namespace', e.namespace, 'agent_id', e.agent_id, 'at', e.finished_at,
-      'payload', jsonb_build_object('run_id', e.id, 'task_id', e.task_id, 'state', e.end_state, 'error', e.error))),
-      max(e.finished_at)
-    FROM ended e HAVING count(*) > 0)`
+  told_ends AS (${tellRuns(sql, {
+    of: sql.literal("ended"),
+    state: sql.literal("r.end_state"),
+    at: sql.literal("r.finished_at"),
+    error: sql.literal("r.error")
+  })})`

@@ -67,7 +67,7 @@ export class Backfills extends Context.Tag("ordinaut/Backfills")<
             () => new InvalidField({ path: "", message: "the task's stored schedule cannot be read; change it first" })
           )
         )
-        if (plan._tag === "OnEvent") {
+        if (plan._tag !== "Timed") {
           return yield* new InvalidField({ path: "", message: "only a task with a schedule of time can be backfilled" })
         }
         const window = bounded(plan.timeline, { startsAt: from, endsAt: to })

@@ -9,6 +9,7 @@ import { StepFailed } from "../domain/StepFailed.ts"
 import type { ToolCall } from "../domain/ToolCall.ts"
 import { ChildRuns } from "./ChildRuns.ts"
 import { Confidential } from "./Confidential.ts"
+import { Events } from "./Events.ts"
 import { HttpTool } from "./HttpTool.ts"
 import { defaultExpirySeconds, plainTool } from "./Tool.ts"
 import type { Begun, Tool } from "./Tool.ts"
@@ -22,6 +23,7 @@ export class CoreToolset extends Context.Tag("ordinaut/CoreToolset")<
     this,
     Effect.gen(function* () {
       const children = yield* ChildRuns
+      const events = yield* Events
       const http = yield* HttpTool
       const confidential = yield* Confidential
 
@@ -71,6 +73,19 @@ export class CoreToolset extends Context.Tag("ordinaut/CoreToolset")<
             confidential
               .call(call, isObject(call.input) ? String(call.input["url"]) : null, (opened) => http.call(opened))
               .pipe(Effect.map((output) => ({ output, simulated: false, log: undefined })))
+        }),
+        emit: plainTool("core", {
+          outside: true,
+          call: (call) =>
+            Effect.gen(function* () {
+              const { payload = null, topic } = yield* coreInput("emit", call.input)
+              const output = yield* events
+                .emit({ run: call.work, key: call.idempotencyKey, topic: String(topic), payload })
+                .pipe(
+                  Effect.catchTag("StoreUnavailable", () => StepFailed.of("internal", "the database did not answer"))
+                )
+              return { output, simulated: false, log: undefined }
+            })
         }),
         run_task: {
           ...waiting({

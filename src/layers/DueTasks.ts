@@ -2,9 +2,13 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { Context, DateTime, Effect, Either, Layer } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
+import * as Conditions from "./Conditions.ts"
 import { storeErrors } from "./Db.ts"
 import * as Firing from "./Firing.ts"
 import { Lease } from "./Lease.ts"
+import * as Listeners from "./Listeners.ts"
+import * as Occasions from "./Occasions.ts"
+import { tellTasks } from "./Outbox.ts"
 import { decodeEach, millisOf } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
@@ -30,7 +34,11 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
       limit: number,
       decide: Decide
     ) => Effect.Effect<{ readonly taken: number; readonly fired: number }, StoreUnavailable>
-    /** When the next task or queued run is due; epoch milliseconds. */
+    /** Runs the events of windows that are over at `now`, each window in a transaction with others. Answers how many ended. */
+    readonly closeWindows: (
+      now: number
+    ) => Effect.Effect<{ readonly ended: number; readonly fired: number }, StoreUnavailable>
+    /** When the next task, window of events or queued run is due; epoch milliseconds. */
     readonly nextAt: Effect.Effect<number | null, StoreUnavailable>
     /**
      * Computes up to `limit` cursors anew that other zone data made, and lets tasks that were set aside be tried again. Answers how
@@ -46,13 +54,23 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const wakeups = yield* Wakeups
-      const write = Firing.make(sql, yield* Lease)
+      const lease = yield* Lease
+      const write = Firing.make(sql, lease)
+      const conditions = Conditions.make(sql)
+      const decideOccasions = Occasions.make(sql, lease)
+      const listeners = Listeners.make(sql, lease)
 
       const setAside = Effect.fnUntraced(function* (id: string, reason: string, now: Date) {
         yield* Effect.logError("A task's schedule cannot be evaluated; the task is set aside.").pipe(
           Effect.annotateLogs({ task_id: id, reason })
         )
         yield* sql`UPDATE task SET quarantined_at = ${now}, quarantine_reason = ${reason} WHERE id = ${id}`
+        yield* tellTasks(sql, "quarantined", {
+          of: sql`(SELECT * FROM task WHERE id = ${id})`,
+          at: sql`${now}::timestamptz`,
+          state: sql.literal("'quarantined'"),
+          error: sql`jsonb_build_object('code', 'quarantined', 'message', ${reason}::text)`
+        })
       })
 
       return DueTasks.of({
@@ -67,7 +85,9 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
             for (const { id, reason } of unreadable) yield* setAside(id, reason, at)
             const careful = tasks.filter(({ overlap_policy }) => overlap_policy !== "allow")
             const unfinished = yield* Firing.unfinishedRuns(sql, careful)
+            const said = yield* conditions.said(tasks)
             const decided: Array<Firing.Decided> = []
+            const judged: Array<Conditions.Judged> = []
             const started = performance.now()
             let occurrences = 0
             let looked = 0
@@ -75,6 +95,13 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
               // What is over the measure stays due, for the next pass: neither a statement nor the event loop is to be held long.
               if (occurrences > mostOccurrences || performance.now() - started > longestPass) break
               looked++
+              if (task.schedule_kind === "condition") {
+                const found = Conditions.judge(task, said(task.namespace), now)
+                if (found !== null) judged.push(found)
+                else yield* setAside(task.id, "its condition cannot be read", at)
+                if (looked % 20 === 0) yield* Effect.yieldNow()
+                continue
+              }
               const made = decide(task, unfinished.has(task.id))
               if (Either.isRight(made)) {
                 decided.push(made.right)
@@ -83,17 +110,33 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
               if (looked % 20 === 0) yield* Effect.yieldNow()
             }
             const fired = yield* write(decided, unfinished)
-            const cancels = decided.some(({ decision }) => decision.cancelUnfinished)
-            return { taken: looked < tasks.length ? limit : rows.length, fired: fired.length, replaced: cancels }
+            const risen = yield* decideOccasions(
+              judged.map(({ task }) => task),
+              yield* conditions.atMinute(judged, now)
+            )
+            return {
+              taken: looked < tasks.length ? limit : rows.length,
+              fired: fired.length + risen.runs.length,
+              replaced: risen.replaces || decided.some(({ decision }) => decision.cancelUnfinished)
+            }
           }).pipe(sql.withTransaction)
           if (replaced) yield* wakeups.signal("cancel")
           return done
         }, storeErrors),
 
+        closeWindows: Effect.fn("DueTasks.closeWindows")(function* (now) {
+          const { ended, replaces, runs } = yield* listeners.closeWindows(new Date(now)).pipe(sql.withTransaction)
+          if (replaces) yield* wakeups.signal("cancel")
+          return { ended, fired: runs.length }
+        }, storeErrors),
+
         nextAt: Effect.gen(function* () {
+          // A window that is over and could not be ended is tried again in a while.
+          const now = DateTime.toDateUtc(yield* DateTime.now)
           const [row] = yield* sql<{ at: Date | null }>`
             SELECT least(
               (SELECT min(next_due_at) FROM task WHERE status = 'active' AND quarantined_at IS NULL AND next_due_at IS NOT NULL),
+              (SELECT min(close_at) FROM trigger_window WHERE close_at > ${now}),
               (SELECT min(run_at) FROM due_work WHERE state = 'later' AND NOT held),
               (SELECT min(expires_at) FROM due_work WHERE state = 'parked')) AS at`
           return row?.at?.getTime() ?? null

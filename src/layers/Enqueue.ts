@@ -1,6 +1,7 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { Effect } from "effect"
 import type { NewWork } from "../domain/Settlement.ts"
+import { tellRuns } from "./Outbox.ts"
 
 /**
  * One statement that queues runs. Keys other than the schedule's own are guarded by their `occurrence` row beyond the life of
@@ -32,13 +33,12 @@ export const enqueueStatement = (sql: SqlClient.SqlClient) => (work: ReadonlyArr
       FROM given g
       WHERE g.trigger = 'schedule' OR g.id IN (SELECT run_id FROM guarded)
       ON CONFLICT (task_id, key) DO NOTHING
-      RETURNING id, task_id, agent_id, namespace),
-    told AS (
-      INSERT INTO outbox (size, entries, at)
-      SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.queued',
-        'namespace', q.namespace, 'agent_id', q.agent_id, 'at', ${now}::timestamptz,
-        'payload', jsonb_build_object('run_id', q.id, 'task_id', q.task_id, 'state', 'queued', 'error', NULL))), ${now}
-      FROM queued q HAVING count(*) > 0)
+      RETURNING id, task_id, agent_id, namespace, hops),
+    told AS (${tellRuns(sql, {
+      of: sql.literal("queued"),
+      state: sql.literal("'queued'"),
+      at: sql`${now}::timestamptz`
+    })})
     SELECT id FROM queued`.pipe(Effect.map((rows) => rows.map(({ id }) => id)))
 
 const row = ({ deadline_seconds, due_at, hops = 0, scheduled_for, start_within_seconds, ...work }: NewWork) => ({

@@ -3,8 +3,10 @@ import { Clock, Context, DateTime, Effect, Layer, Option, Schema } from "effect"
 import { Instant } from "../domain/Instant.ts"
 import { JsonValue } from "../domain/Json.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import * as Chaining from "./Chaining.ts"
 import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
+import { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
 import { Redis } from "./Redis.ts"
 import type { RedisUnavailable } from "./Redis.ts"
@@ -17,6 +19,8 @@ export const streamKey = "ordinaut:events"
 const streamLength = 1_000_000
 /** Batches that one pass numbers. */
 const batch = 500
+/** Batches that one pass numbers while tasks hear state changes, which are decided in the same transaction. */
+const batchHeard = 20
 /** Batches that one pass reads for Redis. */
 const batchesRead = 50
 /** Entries that one command brings to Redis, which does nothing else meanwhile. */
@@ -50,6 +54,8 @@ export const LogEntry = Schema.Struct({
   namespace: Schema.String,
   agent_id: Schema.NullOr(Schema.String),
   at: Instant,
+  /** How many runs and events led to it, each by the one before it. */
+  hops: Schema.optionalWith(Schema.Int, { default: () => 0 }),
   payload: JsonValue
 })
 export type LogEntry = typeof LogEntry.Type
@@ -64,7 +70,10 @@ export interface Numbered {
 export class EventStream extends Context.Tag("ordinaut/EventStream")<
   EventStream,
   {
-    /** Numbers what is committed and not numbered yet. Answers how many batches; 0 while another process publishes. */
+    /**
+     * Numbers what is committed and not numbered yet, and in the same transaction starts the tasks that hear its state changes.
+     * Answers how many batches; 0 while another process publishes.
+     */
     readonly number: Effect.Effect<number, StoreUnavailable>
     /** Sends Redis what it lacks, in order; does nothing without Redis. Answers how many entries it sent. */
     readonly send: Effect.Effect<number, StoreUnavailable | RedisUnavailable>
@@ -77,6 +86,8 @@ export class EventStream extends Context.Tag("ordinaut/EventStream")<
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const redis = yield* Redis
+      const wakeups = yield* Wakeups
+      const { listening, tell } = Chaining.make(sql, yield* Lease)
       const after = (number: number, batches: number) =>
         sql`
           SELECT first_number::float8 AS first, entries FROM outbox
@@ -91,21 +102,33 @@ export class EventStream extends Context.Tag("ordinaut/EventStream")<
           )
         )
 
+      const number = Effect.gen(function* () {
+        const [head] = yield* sql<{ number: string }>`SELECT number FROM stream_head FOR UPDATE SKIP LOCKED`
+        if (head === undefined) return { numbered: 0, runs: [], replaces: false }
+        const listeners = yield* listening
+        // A statement of its own: its snapshot is later than the lock, so that it sees what the last holder numbered.
+        const numbered = yield* sql<{ id: string }>`
+          WITH fresh AS (
+            SELECT id, size, sum(size) OVER (ORDER BY id) - size AS before FROM (
+              SELECT id, size FROM outbox WHERE first_number IS NULL ORDER BY id LIMIT ${listeners.length > 0 ? batchHeard : batch}) AS oldest),
+          given AS (
+            UPDATE outbox o SET first_number = ${head.number}::bigint + 1 + f.before FROM fresh f WHERE o.id = f.id RETURNING o.id),
+          moved AS (UPDATE stream_head SET number = number + coalesce((SELECT sum(size) FROM fresh), 0))
+          SELECT id FROM given`
+        const outcome = yield* tell(
+          listeners,
+          numbered.map(({ id }) => id)
+        )
+        return { numbered: numbered.length, ...outcome }
+      })
+
       return EventStream.of({
         number: Effect.gen(function* () {
-          const [head] = yield* sql<{ number: string }>`SELECT number FROM stream_head FOR UPDATE SKIP LOCKED`
-          if (head === undefined) return 0
-          // A statement of its own: its snapshot is later than the lock, so that it sees what the last holder numbered.
-          const numbered = yield* sql`
-            WITH fresh AS (
-              SELECT id, size, sum(size) OVER (ORDER BY id) - size AS before FROM (
-                SELECT id, size FROM outbox WHERE first_number IS NULL ORDER BY id LIMIT ${batch}) AS oldest),
-            given AS (
-              UPDATE outbox o SET first_number = ${head.number}::bigint + 1 + f.before FROM fresh f WHERE o.id = f.id RETURNING o.id),
-            moved AS (UPDATE stream_head SET number = number + coalesce((SELECT sum(size) FROM fresh), 0))
-            SELECT id FROM given`
-          return numbered.length
-        }).pipe(sql.withTransaction, Effect.withSpan("EventStream.number"), storeErrors),
+          const { numbered, replaces, runs } = yield* number.pipe(sql.withTransaction)
+          if (runs.length > 0) yield* wakeups.signal("work")
+          if (replaces) yield* wakeups.signal("cancel")
+          return numbered
+        }).pipe(Effect.withSpan("EventStream.number"), storeErrors),
 
         send: Effect.gen(function* () {
           if (Option.isNone(redis)) return 0

@@ -1,32 +1,48 @@
+import { createHash } from "node:crypto"
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Model from "@effect/sql/Model"
-import { Context, DateTime, Duration, Effect, Either, Layer, Schema } from "effect"
+import { Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
-import * as Decision from "../domain/Decision.ts"
-import { occurrenceKey } from "../domain/DueWork.ts"
-import { Event, EventNotFound, isReserved, matches } from "../domain/Event.ts"
+import { Event, EventNotFound, isReserved, mostHops, Topic, TopicSeen } from "../domain/Event.ts"
 import type { EventAccepted, EventCreate } from "../domain/Event.ts"
-import { holds } from "../domain/Expression.ts"
 import { isId } from "../domain/Id.ts"
+import type { JsonValue } from "../domain/Json.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
+import { StepFailed } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { InvalidField } from "../domain/Task.ts"
-import * as TaskSchedule from "../domain/TaskSchedule.ts"
-import { find } from "../domain/Zone.ts"
 import { Audit } from "./Audit.ts"
+import { AwaitedEvents } from "./AwaitedEvents.ts"
 import { storeErrors } from "./Db.ts"
-import * as Firing from "./Firing.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
-import { decodeEach, millisOf } from "./TaskRows.ts"
-import type { ScheduledTask } from "./TaskRows.ts"
+import * as Listeners from "./Listeners.ts"
+import type { Listener } from "./Listeners.ts"
+import { acceptEvents } from "./Recording.ts"
+import * as TaskRows from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** How long a `dedupe_key` binds the events of one agent and topic. */
 const dedupeFor = Duration.hours(24)
 
-/** Accepts events and fires the tasks that wait for them, in one transaction. Owns `event`. */
+/** An event that a run emits. */
+export interface Emission {
+  /** The run that emits it; its `hops` go on. */
+  readonly run: {
+    readonly id: string
+    readonly agent_id: string
+    readonly namespace: string
+    readonly hops: number
+    readonly traceparent?: string | null
+  }
+  /** The idempotency key of the step: a repeat answers the first event. */
+  readonly key: string
+  readonly topic: string
+  readonly payload: JsonValue
+}
+
+/** Accepts events and fires the tasks that wait for them, in one transaction. Owns `event` and `topic_last`. */
 export class Events extends Context.Tag("ordinaut/Events")<
   Events,
   {
@@ -44,6 +60,11 @@ export class Events extends Context.Tag("ordinaut/Events")<
       namespace: string,
       input: EventCreate & { readonly dedupe_key: string }
     ) => Effect.Effect<EventAccepted, InvalidField | StoreUnavailable>
+    /**
+     * As `publish`, for the tool `core.emit`: the run's agent publishes, and the runs that the event triggers have one hop more than
+     * the run. Fails with `tool_input_invalid` for a topic that is none or is reserved, and with `loop_detected` past 16 hops.
+     */
+    readonly emit: (emission: Emission) => Effect.Effect<{ readonly event_id: string }, StepFailed | StoreUnavailable>
     /** Newest first; `topic` narrows to one. */
     readonly list: (
       actor: Actor,
@@ -51,6 +72,12 @@ export class Events extends Context.Tag("ordinaut/Events")<
       page: PageRequest
     ) => Effect.Effect<Page<Event>, StoreUnavailable>
     readonly get: (actor: Actor, id: string) => Effect.Effect<Event, EventNotFound | StoreUnavailable>
+    /** The topics of the namespace by name, those after `after`, at most `limit`, with the tasks that the actor may see and that hear them. */
+    readonly topics: (
+      actor: Actor,
+      after: string | null,
+      limit: number
+    ) => Effect.Effect<ReadonlyArray<TopicSeen>, StoreUnavailable>
   }
 >() {
   static readonly layer = Layer.effect(
@@ -60,7 +87,9 @@ export class Events extends Context.Tag("ordinaut/Events")<
       const lease = yield* Lease
       const audit = yield* Audit
       const wakeups = yield* Wakeups
-      const fire = Firing.make(sql, lease)
+      const awaited = yield* AwaitedEvents
+      const listeners = Listeners.make(sql, lease)
+      const { visible } = TaskRows.make(sql)
 
       const select = (where: ReturnType<SqlClient.SqlClient["and"]>) =>
         sql`
@@ -69,70 +98,66 @@ export class Events extends Context.Tag("ordinaut/Events")<
           FROM event e LEFT JOIN outbox o ON o.id = e.outbox_id WHERE ${where}`.pipe(Effect.flatMap(decodeEvents))
 
       /** The lock orders repeats of one key, so that of two at once the second sees the first. */
-      const repeated = Effect.fnUntraced(function* (
-        by: string | null,
-        { dedupe_key, topic }: EventCreate,
-        now: number
-      ) {
-        if (dedupe_key === undefined) return null
-        yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${`ordinaut.event:${by ?? "ingress"}:${topic}:${dedupe_key}`}, 0))`
+      const repeated = Effect.fnUntraced(function* ({ by, dedupe, emitKey, topic }: Arrival, now: number) {
+        if (dedupe === null && emitKey === null) return null
+        const [lock, where] =
+          emitKey === null
+            ? [
+                `ordinaut.event:${by ?? "ingress"}:${topic}:${dedupe}`,
+                sql`topic = ${topic} AND dedupe_key = ${dedupe} AND at > ${new Date(now - Duration.toMillis(dedupeFor))}`
+              ]
+            : [`ordinaut.emit:${by}:${emitKey}`, sql`emit_key = ${emitKey}`]
+        yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${lock}, 0))`
         const [first] = yield* sql<{ id: string; triggered_runs: EventAccepted["triggered_runs"] }>`
-          SELECT id, triggered_runs FROM event WHERE published_by IS NOT DISTINCT FROM ${by} AND topic = ${topic} AND dedupe_key = ${dedupe_key}
-            AND at > ${new Date(now - Duration.toMillis(dedupeFor))} ORDER BY at DESC LIMIT 1`
+          SELECT id, triggered_runs FROM event WHERE published_by IS NOT DISTINCT FROM ${by} AND ${where} ORDER BY at DESC LIMIT 1`
         return first === undefined ? null : { event_id: first.id, triggered_runs: first.triggered_runs }
       })
 
-      /** The tasks that hear an event, locked: a pause or an edit of one, and other events for it, come before this event or after. */
-      const listeners = Effect.fnUntraced(function* (namespace: string, event: Happened) {
-        const known = yield* sql<Listener>`
-          SELECT id, schedule_expr, timezone FROM task
-          WHERE namespace = ${namespace} AND schedule_kind = 'event' AND status IN ('active', 'paused')`
-        const ids = known.flatMap((task) => (hears(task, event) ? [task.id] : []))
-        if (ids.length === 0) return []
-        yield* sql`SELECT FROM task WHERE id = ANY (${ids}::uuid[]) ORDER BY id FOR NO KEY UPDATE`
-        const rows = yield* sql<{ id: string }>`
-          SELECT * FROM task WHERE id = ANY (${ids}::uuid[]) AND schedule_kind = 'event' AND status IN ('active', 'paused') ORDER BY id`
-        return decodeEach(rows)[1].filter((task) => hears(task, event))
-      })
-
-      const decideFor = Effect.fnUntraced(function* (tasks: ReadonlyArray<ScheduledTask>, event: Happened) {
-        const unfinished = yield* Firing.unfinishedRuns(sql, tasks)
-        return yield* fire(
-          tasks.map((task) => decisionOf(task, event, unfinished.has(task.id))),
-          unfinished
-        )
-      })
-
-      const accept = Effect.fnUntraced(function* (
-        namespace: string,
-        by: string | null,
-        input: EventCreate,
-        traceparent: string | null
-      ) {
-        if (isReserved(input.topic)) {
-          return yield* new InvalidField({ path: "/topic", message: "topics below ordinaut are the product's own" })
-        }
-        const [accepted, replaces] = yield* Effect.gen(function* () {
-          const now = yield* DateTime.now
-          const at = DateTime.toEpochMillis(now)
-          const first = yield* repeated(by, input, at)
-          if (first !== null) return [first, false] as const
-          const id = yield* Ids.next
-          const { payload, topic } = input
-          const event = { id, topic, payload, at }
-          const tasks = yield* listeners(namespace, event)
-          yield* sql`INSERT INTO event ${sql.insert({
+      /**
+       * Stores an event, and its payload as the last of its topic. The row lock of the topic comes before those of the tasks: events
+       * of one topic come one after the other to them, and to the log.
+       */
+      const store = (arrival: Arrival, id: string, at: Date) => {
+        const { by, dedupe, emitKey, hops, namespace, topic, traceparent } = arrival
+        const payload = JSON.stringify(arrival.payload)
+        return sql`
+          WITH said AS (
+            INSERT INTO topic_last (namespace, topic, payload, event_id, at) VALUES (${namespace}, ${topic}, ${payload}, ${id}, ${at})
+            ON CONFLICT (namespace, topic) DO UPDATE SET payload = excluded.payload, event_id = excluded.event_id,
+              at = greatest(topic_last.at, excluded.at))
+          INSERT INTO event ${sql.insert({
             id,
             namespace,
             topic,
-            payload: JSON.stringify(payload),
+            payload,
             published_by: by,
-            dedupe_key: input.dedupe_key ?? null,
-            at: new Date(at),
+            dedupe_key: dedupe,
+            emit_key: emitKey,
+            hops,
+            at,
             traceparent
           })}`
-          const triggered_runs = tasks.length === 0 ? [] : yield* decideFor(tasks, { ...event, traceparent })
-          const entry = { id, topic, namespace, agent_id: by, at: DateTime.formatIso(now), payload }
+      }
+
+      const accept = Effect.fnUntraced(function* (arrival: Arrival) {
+        const { by, hops, namespace, payload, topic, traceparent } = arrival
+        const done = yield* Effect.gen(function* () {
+          yield* acceptEvents(sql, namespace)
+          const now = yield* DateTime.now
+          const at = DateTime.toEpochMillis(now)
+          const first = yield* repeated(arrival, at)
+          if (first !== null) return { ...first, started: false, replaces: false }
+          const id = yield* Ids.next
+          yield* store(arrival, id, new Date(at))
+          const known = yield* listeners.known(sql`namespace = ${namespace}`)
+          const event = { id, topic, payload, at, hops, traceparent, stored: true, owner: null }
+          const { replaces, runs } = yield* listeners.hear(known, [event])
+          const told = yield* awaited.tell(namespace, event)
+          const triggered_runs = runs.flatMap(({ event_id, run_id, task_id }) =>
+            // A window that was over before runs by now, and not because of this event.
+            event_id === id ? [{ run_id, task_id }] : []
+          )
+          const entry = { id, topic, namespace, agent_id: by, at: DateTime.formatIso(now), hops, payload }
           yield* sql`
             WITH told AS (
               INSERT INTO outbox (size, entries, at) VALUES (1, ${JSON.stringify([entry])}::jsonb, ${new Date(at)}) RETURNING id)
@@ -147,22 +172,57 @@ export class Events extends Context.Tag("ordinaut/Events")<
             before: null,
             after: { topic }
           })
-          const cancels = tasks.some(({ overlap_policy }) => overlap_policy === "cancel_running")
-          return [{ event_id: id, triggered_runs }, cancels] as const
+          return { event_id: id, triggered_runs, started: runs.length + told > 0, replaces }
         }).pipe(sql.withTransaction)
-        if (accepted.triggered_runs.length > 0) yield* wakeups.signal("work")
-        if (replaces) yield* wakeups.signal("cancel")
+        if (done.started) yield* wakeups.signal("work")
+        if (done.replaces) yield* wakeups.signal("cancel")
         yield* wakeups.signal("outbox")
-        return accepted
+        return { event_id: done.event_id, triggered_runs: done.triggered_runs }
       })
 
+      const acceptFree = (arrival: Arrival) =>
+        isReserved(arrival.topic)
+          ? Effect.fail(new InvalidField({ path: "/topic", message: "topics below ordinaut are the product's own" }))
+          : accept(arrival)
+
       return Events.of({
-        publish: Effect.fn("Events.publish")(function* (actor, input, traceparent) {
-          return yield* accept(actor.namespace, actor.id, input, traceparent)
+        publish: Effect.fn("Events.publish")(function* ({ id, namespace }, input, traceparent) {
+          const { dedupe_key = null, payload, topic } = input
+          return yield* acceptFree({ ...fresh, namespace, by: id, topic, payload, dedupe: dedupe_key, traceparent })
         }, storeErrors),
 
-        ingest: Effect.fn("Events.ingest")(function* (namespace, input) {
-          return yield* accept(namespace, null, input, null)
+        ingest: Effect.fn("Events.ingest")(function* (namespace, { dedupe_key, payload, topic }) {
+          return yield* acceptFree({ ...fresh, namespace, topic, payload, dedupe: dedupe_key })
+        }, storeErrors),
+
+        emit: Effect.fn("Events.emit")(function* ({ key, payload, run, topic }) {
+          if (!isTopic(topic) || isReserved(topic)) {
+            return yield* StepFailed.of(
+              "tool_input_invalid",
+              isReserved(topic)
+                ? "topics below ordinaut are the product's own"
+                : "a topic is words of letters, digits, _ and - joined by dots, such as orders.created"
+            )
+          }
+          const hops = run.hops + 1
+          if (hops > mostHops) {
+            return yield* StepFailed.of(
+              "loop_detected",
+              `${run.hops} runs and events led to this one, each by the one before it: they go round in a circle`
+            )
+          }
+          const { event_id } = yield* accept({
+            ...fresh,
+            namespace: run.namespace,
+            by: run.agent_id,
+            topic,
+            payload,
+            // Of a length that an index holds, whatever the template of the key gave.
+            emitKey: createHash("sha256").update(key).digest("hex"),
+            hops,
+            traceparent: run.traceparent ?? null
+          })
+          return { event_id }
         }, storeErrors),
 
         list: Effect.fn("Events.list")(function* (actor, topic, page) {
@@ -177,86 +237,47 @@ export class Events extends Context.Tag("ordinaut/Events")<
         get: Effect.fn("Events.get")(function* (actor, id) {
           const [event] = isId(id) ? yield* select(sql`e.namespace = ${actor.namespace} AND e.id = ${id}`) : []
           return event === undefined ? yield* new EventNotFound({ event_id: id }) : event
+        }, storeErrors),
+
+        topics: Effect.fn("Events.topics")(function* (actor, after, limit) {
+          const tasks = yield* sql<Listener & { readonly title: string }>`
+            SELECT t.id, t.title, t.schedule_kind, t.schedule_expr FROM task t
+            WHERE t.schedule_kind IN ('event', 'condition') AND t.status IN ('active', 'paused') AND ${visible(actor)} ORDER BY t.id`
+          const seen = yield* sql`
+            SELECT topic, at AS last_at, event_id AS last_event_id FROM topic_last
+            WHERE namespace = ${actor.namespace} AND topic COLLATE "C" > ${after ?? ""} ORDER BY topic COLLATE "C" LIMIT ${limit}`.pipe(
+            Effect.flatMap(decodeSeen)
+          )
+          return seen.map((one) => ({
+            ...one,
+            tasks: tasks.flatMap((task) =>
+              Listeners.subscribed(task, one.topic)
+                ? [{ id: task.id, title: task.title, schedule_kind: task.schedule_kind }]
+                : []
+            )
+          }))
         }, storeErrors)
       })
     })
   )
 }
 
-interface Happened {
-  readonly id: string
+/** An event on its way in. */
+interface Arrival {
+  readonly namespace: string
+  /** Null for one that no agent published. */
+  readonly by: string | null
   readonly topic: string
-  readonly payload: EventCreate["payload"]
-  /** Epoch milliseconds. */
-  readonly at: number
-  readonly traceparent?: string | null
+  readonly payload: JsonValue
+  readonly dedupe: string | null
+  readonly emitKey: string | null
+  readonly hops: number
+  readonly traceparent: string | null
 }
 
-/** What of a task says which events it hears. */
-type Listener = Pick<ScheduledTask, "id" | "schedule_expr" | "timezone">
+const fresh = { by: null, dedupe: null, emitKey: null, hops: 0, traceparent: null }
 
-/** Compiled expressions, the latest used ones: every event asks all of a namespace. */
-const plans = new Map<string, ReturnType<typeof TaskSchedule.onEvent>>()
-const mostPlans = 10_000
-
-const planOf = (expr: string) => {
-  const found = plans.get(expr) ?? TaskSchedule.onEvent(expr)
-  const oldest = plans.size >= mostPlans ? plans.keys().next().value : undefined
-  if (oldest !== undefined) plans.delete(oldest)
-  plans.set(expr, found)
-  return found
-}
-
-/** Whether a task's pattern and filter take an event. A filter that cannot be evaluated takes none. */
-const hears = (task: Listener, event: Happened): boolean => {
-  const plan = planOf(task.schedule_expr)
-  const zone = find(task.timezone)
-  if (Either.isLeft(plan) || zone === undefined || !matches(plan.right.pattern, event.topic)) return false
-  if (plan.right.filter === null) return true
-  const bindings = {
-    params: null,
-    steps: null,
-    errors: null,
-    event: { id: event.id, topic: event.topic, payload: event.payload, at: new Date(event.at).toISOString() },
-    run: null,
-    task: null,
-    now: event.at,
-    zone
-  }
-  return Either.getOrElse(holds(plan.right.filter, bindings), () => false)
-}
-
-/** What an event means to a task that hears it: a run, or its recorded skip. */
-const decisionOf = (task: ScheduledTask, event: Happened, unfinished: boolean): Firing.Decided => {
-  const origin = {
-    trigger: "event" as const,
-    key: () => occurrenceKey.event(event.id),
-    event_id: event.id,
-    ...(event.traceparent === undefined || event.traceparent === null ? {} : { traceparent: event.traceparent })
-  }
-  if (task.status === "paused") {
-    const skips = [{ reason: "paused" as const, from: event.at, to: event.at, count: 1 }]
-    return { task, origin, decision: { fires: [], skips, cancelUnfinished: false, next: null, nextDueAt: null } }
-  }
-  const decision = Decision.decide(
-    {
-      timeline: { next: () => null },
-      from: event.at,
-      now: event.at,
-      policy: "fire_once",
-      graceSeconds: 0,
-      dueAt: (at) => at
-    },
-    {
-      overlapPolicy: task.overlap_policy,
-      unfinished,
-      dedupeWindowSeconds: task.dedupe_window_seconds,
-      lastFiredFor: millisOf(task.last_fired_for),
-      runsLeft: null
-    },
-    "misfire"
-  )
-  return { task, origin, decision }
-}
-
+const isTopic = Schema.is(Topic)
+const { tasks: _, ...seen } = TopicSeen.fields
+const decodeSeen = Schema.decodeUnknown(Schema.Array(Schema.Struct({ ...seen, last_at: Model.DateTimeFromDate })))
 const decodeEvents = Schema.decodeUnknown(Schema.Array(Schema.Struct({ ...Event.fields, at: Model.DateTimeFromDate })))

@@ -4,38 +4,23 @@ import * as Decision from "../domain/Decision.ts"
 import { occurrenceKey } from "../domain/DueWork.ts"
 import type { NewWork } from "../domain/Settlement.ts"
 import { dueAt } from "../domain/ScheduleSpec.ts"
-import type { Trigger } from "../domain/Run.ts"
 import type { MisfirePolicy } from "../domain/Task.ts"
 import * as TaskSchedule from "../domain/TaskSchedule.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
+import type { Decided, Origin } from "./Decided.ts"
 import * as Ids from "./Ids.ts"
 import type { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
+import { tellTasks } from "./Outbox.ts"
+import * as Skips from "./Skips.ts"
 import * as TaskRows from "./TaskRows.ts"
 import { millisOf, scheduleFields } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
 
-/** What caused the occurrences that are decided. */
-export interface Origin {
-  readonly trigger: Trigger
-  readonly key: (scheduledFor: number) => string
-  readonly event_id?: string
-  readonly hops?: number
-  readonly traceparent?: string
-}
+export type { Decided, Origin } from "./Decided.ts"
 
 const bySchedule: Origin = { trigger: "schedule", key: occurrenceKey.schedule }
-
-/** A task with what becomes of its due occurrences. */
-export interface Decided {
-  readonly task: ScheduledTask
-  readonly decision: Decision.Decision
-  /** The task's own schedule when absent. */
-  readonly origin?: Origin
-  /** What the late ones were decided by. */
-  readonly policy?: MisfirePolicy
-}
 
 /** Why occurrences are decided now: their time has come, the task is resumed or canceled, or its schedule is edited. */
 export type Cause = "misfire" | "paused" | "edited" | "canceled"
@@ -110,7 +95,7 @@ export const forgone = (task: ScheduledTask, now: number): Decided => {
  */
 export const foresee = (task: ScheduledTask) => {
   const plan = TaskSchedule.read({ ...scheduleFields(task), countEnd: null })
-  if (Either.isLeft(plan) || plan.right._tag === "OnEvent") {
+  if (Either.isLeft(plan) || plan.right._tag !== "Timed") {
     return {
       next_run_at: dateOrNull(millisOf(task.next_run_at)),
       next_due_at: dateOrNull(millisOf(task.next_due_at)),
@@ -135,66 +120,39 @@ const dateOrNull = (at: number | null) => (at === null ? null : new Date(at))
  */
 export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
   const { limits } = TaskRows.make(sql)
-  const recordSkips = Effect.fnUntraced(function* (decided: ReadonlyArray<Decided>, now: Date) {
-    const skips = yield* Effect.forEach(
-      decided.flatMap(({ decision, origin = bySchedule, task }) =>
-        decision.skips.map((skip) => ({ origin, skip, task }))
-      ),
-      ({ origin, skip, task }) =>
-        Effect.map(Ids.next, (id) => ({
-          id,
-          task_id: task.id,
-          key: origin.key(skip.to),
-          trigger: origin.trigger,
-          event_id: origin.event_id ?? null,
-          agent_id: task.created_by,
-          namespace: task.namespace,
-          task_version: task.version,
-          scheduled_for: new Date(skip.to),
-          priority: task.priority,
-          skip_reason: skip.reason,
-          skipped_count: skip.count,
-          skipped_from: new Date(skip.from),
-          skipped_to: new Date(skip.to)
-        }))
-    )
-    if (skips.length === 0) return
-    yield* sql`
-      WITH skipped AS (
-        SELECT * FROM jsonb_to_recordset(${JSON.stringify(skips)}::jsonb) AS s (id uuid, task_id uuid, key text, trigger text,
-          event_id uuid, agent_id uuid, namespace text, task_version integer, scheduled_for timestamptz(3), priority smallint, skip_reason text,
-          skipped_count integer, skipped_from timestamptz(3), skipped_to timestamptz(3))),
-      told AS (
-        INSERT INTO outbox (size, entries, at)
-        SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.skipped',
-          'namespace', s.namespace, 'agent_id', s.agent_id, 'at', ${now}::timestamptz,
-          'payload', jsonb_build_object('run_id', s.id, 'task_id', s.task_id, 'state', 'skipped', 'error', NULL))), ${now}
-        FROM skipped s)
-      INSERT INTO task_run (id, task_id, key, agent_id, namespace, task_version, trigger, state, scheduled_for, due_at, priority,
-        attempt, attempts, lease_no, crashes, finished_at, simulated, event_id, skip_reason, skipped_count, skipped_from, skipped_to,
-        created_at)
-      SELECT id, task_id, key, agent_id, namespace, task_version, trigger, 'skipped', scheduled_for, scheduled_for, priority,
-        1, '[]', 0, 0, ${now}, false, event_id, skip_reason, skipped_count, skipped_from, skipped_to, ${now}
-      FROM skipped`
-  })
+  const { skipped } = Skips.make(sql)
 
+  /** An event or a condition fires beside the cursor, which only says when a condition is looked at next. */
   const moveCursors = (decided: ReadonlyArray<Decided>, now: Date) =>
     sql`
-      UPDATE task t SET decided_through = greatest(t.decided_through, c.decided_through), next_run_at = c.next_run_at,
-        next_due_at = c.next_due_at, fired_count = t.fired_count + c.fired, tzdata_version = c.tzdata_version,
-        last_fired_for = coalesce(c.last_fired_for, t.last_fired_for),
-        status = CASE WHEN c.next_run_at IS NULL AND t.status = 'active' AND t.schedule_kind IN ('cron', 'rrule', 'once')
-          THEN 'completed' ELSE t.status END,
-        updated_at = CASE WHEN c.next_run_at IS NULL AND t.status = 'active' AND t.schedule_kind IN ('cron', 'rrule', 'once') THEN ${now} ELSE t.updated_at END
-      FROM jsonb_to_recordset(${JSON.stringify(decided.map((one) => cursorRow(one, now)))}::jsonb) AS c (id uuid,
-        decided_through timestamptz(3), next_run_at timestamptz(3), next_due_at timestamptz(3), fired integer,
-        last_fired_for timestamptz(3), tzdata_version text)
-      WHERE t.id = c.id`
+      WITH given AS (
+        SELECT * FROM jsonb_to_recordset(${JSON.stringify(decided.map((one) => cursorRow(one, now)))}::jsonb) AS c (id uuid,
+          decided_through timestamptz(3), next_run_at timestamptz(3), next_due_at timestamptz(3), fired integer,
+          last_fired_for timestamptz(3), tzdata_version text)),
+      judged AS (
+        SELECT c.*, t.status = 'active' AND CASE WHEN t.schedule_kind IN ('event', 'condition')
+          THEN t.fired_count + c.fired >= t.max_runs ELSE c.next_run_at IS NULL END IS TRUE AS completes
+        FROM given c JOIN task t ON t.id = c.id),
+      moved AS (
+        UPDATE task t SET decided_through = greatest(t.decided_through, c.decided_through), next_run_at = c.next_run_at,
+          next_due_at = CASE WHEN t.schedule_kind IN ('event', 'condition') THEN t.next_due_at ELSE c.next_due_at END,
+          fired_count = t.fired_count + c.fired, tzdata_version = c.tzdata_version,
+          last_fired_for = coalesce(c.last_fired_for, t.last_fired_for),
+          status = CASE WHEN c.completes THEN 'completed' ELSE t.status END,
+          updated_at = CASE WHEN c.completes THEN ${now} ELSE t.updated_at END
+        FROM judged c WHERE t.id = c.id
+        RETURNING t.id, t.created_by, t.namespace, t.status, c.completes)
+      ${tellTasks(sql, "completed", {
+        of: sql.literal("(SELECT * FROM moved WHERE completes)"),
+        at: sql`${now}::timestamptz`
+      })}`
 
-  /** A task that is completed binds its key no more. Event tasks have no next occurrence and complete by nothing. */
+  /** A task that is completed binds its key no more. Those of events and conditions complete by `max_runs` alone. */
   const forgetLimits = (decided: ReadonlyArray<Decided>) => {
     const completed = decided.flatMap(({ decision, origin, task }) =>
-      decision.next === null && origin === undefined && task.concurrency_key !== null ? [task] : []
+      task.concurrency_key !== null && (origin === undefined ? decision.next === null : task.max_runs !== null)
+        ? [task]
+        : []
     )
     const namespaces = [...new Set(completed.map(({ namespace }) => namespace))].sort()
     return Effect.forEach(
@@ -220,7 +178,7 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
     )
     yield* lease.cancel(replaced)
     const queued = new Set(yield* lease.enqueue(work))
-    yield* recordSkips(decided, now)
+    yield* skipped(decided, now, bySchedule)
     yield* moveCursors(decided, now)
     yield* forgetLimits(decided)
     measure(decided, now.getTime())

@@ -10,10 +10,12 @@ import type { TaskNotFound } from "../domain/Task.ts"
 import * as TaskSchedule from "../domain/TaskSchedule.ts"
 import type { Timeline } from "../domain/Timeline.ts"
 import { formatLocal, toLocal } from "../domain/Zone.ts"
+import * as Conditions from "./Conditions.ts"
 import { storeErrors } from "./Db.ts"
+import { checksOf, fateOf, verdict } from "./Explaining.ts"
 import { Heartbeats } from "./Heartbeats.ts"
 import * as TaskRows from "./TaskRows.ts"
-import { decodeScheduled, millisOf } from "./TaskRows.ts"
+import { decodeScheduled } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
 
 /** Most fire times that one answer holds. */
@@ -54,6 +56,7 @@ export class Occurrences extends Context.Tag("ordinaut/Occurrences")<
       const sql = yield* SqlClient.SqlClient
       const heartbeats = yield* Heartbeats
       const rows = TaskRows.make(sql)
+      const conditions = Conditions.make(sql)
 
       const one = Effect.fnUntraced(function* (actor: Actor, taskId: string) {
         const { id } = yield* rows.one(actor, taskId)
@@ -66,6 +69,13 @@ export class Occurrences extends Context.Tag("ordinaut/Occurrences")<
         const [run] = yield* sql<{ at: Date; due: Date }>`
           SELECT scheduled_for AS at, due_at AS due FROM due_work WHERE id = ${task.snoozed_run_id} AND lease_no = 0`
         return run === undefined ? null : { at: run.at.getTime(), due: run.due.getTime() }
+      })
+
+      /** When the first window of an event task ends, and how many events wait in all of them. */
+      const collecting = Effect.fnUntraced(function* ({ id }: ScheduledTask) {
+        const [row] = yield* sql<{ at: Date | null; events: number }>`
+          SELECT min(close_at) AS at, coalesce(sum(size), 0)::integer AS events FROM trigger_window WHERE task_id = ${id}`
+        return row?.at == null ? null : { at: row.at.getTime(), events: row.events }
       })
 
       const decisions = (taskId: string, narrow = sql`true`) =>
@@ -88,7 +98,7 @@ export class Occurrences extends Context.Tag("ordinaut/Occurrences")<
       const list = Effect.fnUntraced(function* (task: ScheduledTask, after: number | null, count: number) {
         const now = DateTime.toEpochMillis(yield* DateTime.now)
         const plan = TaskSchedule.read(TaskRows.scheduleFields(task))
-        if (Either.isLeft(plan) || plan.right._tag === "OnEvent") return []
+        if (Either.isLeft(plan) || plan.right._tag !== "Timed") return []
         const put = yield* snoozed(task)
         return foresee(task, plan.right, after ?? now, count, put)
       })
@@ -112,8 +122,14 @@ export class Occurrences extends Context.Tag("ordinaut/Occurrences")<
         explain: Effect.fn("Occurrences.explain")(function* (actor, taskId, at) {
           const task = yield* one(actor, taskId)
           const [next = null] = yield* list(task, null, 1)
-          const scheduler = (yield* heartbeats.live).some(({ program }) => program === "scheduler")
-          const checks = checksOf(task, next, scheduler)
+          const now = DateTime.toEpochMillis(yield* DateTime.now)
+          const checks = checksOf(task, {
+            next,
+            scheduler: (yield* heartbeats.live).some(({ program }) => program === "scheduler"),
+            said: (yield* conditions.said([task]))(task.namespace),
+            collecting: yield* collecting(task),
+            now
+          })
           const told = yield* decisions(taskId)
           const whole = {
             next,
@@ -173,7 +189,7 @@ const foresee = (
 
 const within = (task: ScheduledTask, from: number, to: number): ReadonlyArray<Upcoming> => {
   const plan = TaskSchedule.read(TaskRows.scheduleFields(task))
-  if (Either.isLeft(plan) || plan.right._tag === "OnEvent") return []
+  if (Either.isLeft(plan) || plan.right._tag !== "Timed") return []
   const { schedule, timeline } = plan.right
   const found: Array<Upcoming> = []
   const left = task.max_runs === null ? most : Math.min(most, task.max_runs - task.fired_count)
@@ -190,101 +206,4 @@ const within = (task: ScheduledTask, from: number, to: number): ReadonlyArray<Up
     at = following
   }
   return found
-}
-
-/** A check with the reason that it is when it does not hold. */
-type Checks = ReadonlyArray<Explanation["checks"][number] & { readonly reason: string }>
-
-const checksOf = (task: ScheduledTask, next: Occurrence | null, scheduler: boolean): Checks => {
-  const timed = task.schedule_kind !== "event" && task.schedule_kind !== "condition"
-  const left = task.max_runs === null ? null : task.max_runs - task.fired_count
-  return [
-    {
-      name: "active",
-      reason: task.status,
-      holds: task.status === "active",
-      sentence: `The task is ${task.status}${because(task.status_reason)}.`
-    },
-    {
-      name: "not_quarantined",
-      reason: "quarantined",
-      holds: task.quarantined_at === null,
-      sentence:
-        task.quarantined_at === null
-          ? "Its schedule can be evaluated."
-          : `The scheduler set it aside: ${task.quarantine_reason ?? "its schedule cannot be evaluated"}.`
-    },
-    {
-      name: "has_next",
-      reason: "no_occurrence_left",
-      holds: !timed || (next !== null && next.note !== "beyond ends_at"),
-      sentence: timed
-        ? next === null || next.note === "beyond ends_at"
-          ? "Its schedule has no occurrence left."
-          : `Its next occurrence is ${DateTime.formatIso(next.at)} (${next.local} ${task.timezone}).`
-        : "It waits for an event."
-    },
-    {
-      name: "runs_left",
-      reason: "no_runs_left",
-      holds: left === null || left > 0,
-      sentence:
-        left === null
-          ? "The number of its runs is not limited."
-          : `${Math.max(0, left)} of ${task.max_runs} runs are left.`
-    },
-    {
-      name: "scheduler_alive",
-      reason: "no_scheduler",
-      holds: scheduler,
-      sentence: scheduler ? "A scheduler is alive." : "No scheduler is alive: nothing fires until one is."
-    }
-  ]
-}
-
-const because = (reason: string | null) => (reason === null ? "" : ` (${reason})`)
-
-/** The first check that does not hold is the reason. */
-const verdict = (
-  task: ScheduledTask,
-  next: Occurrence | null,
-  checks: Checks
-): { readonly reason: string; readonly sentence: string } => {
-  const broken = checks.find(({ holds }) => !holds)
-  if (broken !== undefined) return { reason: broken.reason, sentence: `It will not run: ${broken.sentence}` }
-  if (next === null)
-    return { reason: "waits_for_event", sentence: `It runs when an event matches ${task.schedule_expr}.` }
-  return next.note === "snoozed"
-    ? {
-        reason: "snoozed",
-        sentence: `It runs at ${DateTime.formatIso(next.due_at)}: the occurrence of ${DateTime.formatIso(next.at)} was put off.`
-      }
-    : { reason: "scheduled", sentence: `It runs at ${DateTime.formatIso(next.due_at)}.` }
-}
-
-const fateOf = (
-  task: ScheduledTask,
-  at: number,
-  fate: { readonly id: string; readonly skip_reason: string | null } | undefined
-): { readonly reason: string; readonly sentence: string } => {
-  const when = new Date(at).toISOString()
-  if (fate !== undefined) {
-    return fate.skip_reason === null
-      ? { reason: "fired", sentence: `${when} fired as run ${fate.id}.` }
-      : { reason: fate.skip_reason, sentence: `${when} was skipped (${fate.skip_reason}), recorded as run ${fate.id}.` }
-  }
-  const plan = TaskSchedule.read(TaskRows.scheduleFields(task))
-  const timeline = Either.isRight(plan) && plan.right._tag === "Timed" ? plan.right.timeline : null
-  if (timeline === null || timeline.next(at - 1) !== at) {
-    return { reason: "no_occurrence", sentence: `${when} is no occurrence of the schedule as it is now.` }
-  }
-  if (at < DateTime.toEpochMillis(task.created_at))
-    return { reason: "before_creation", sentence: `${when} lies before the task was created.` }
-  const next = millisOf(task.next_run_at)
-  return next !== null && at >= next
-    ? { reason: "to_come", sentence: `${when} is still to be decided.` }
-    : {
-        reason: "not_recorded",
-        sentence: `${when} is decided, and its record is past its retention or belongs to an earlier schedule.`
-      }
 }

@@ -127,6 +127,7 @@ export class PipelineState {
       steps: this.#steps,
       errors: this.#errors,
       event: this.#input.event,
+      events: this.#input.events ?? null,
       run: {
         id: work.id,
         attempt: work.attempt,

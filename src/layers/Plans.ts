@@ -43,6 +43,8 @@ export interface RunInput {
   readonly params: JsonObject | null
   /** Null unless an event caused the run. */
   readonly event: JsonValue
+  /** All events that the run stands for, oldest first. */
+  readonly events?: JsonValue
   /** What earlier leases of the run left of its steps, and of the elements that these ran over. */
   readonly known: ReadonlyArray<
     Pick<StepRecord, "step_id" | "item" | "state" | "input" | "output" | "error" | "attempt" | "simulated">
@@ -133,7 +135,8 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
             given.length === 0
               ? []
               : yield* sql`
-                  SELECT d.id, o.input -> 'params' AS params, CASE WHEN e.id IS NOT NULL THEN jsonb_build_object('id', e.id, 'topic', e.topic,
+                  SELECT d.id, o.input -> 'params' AS params, o.input -> 'events' AS events, CASE
+                    WHEN o.input ? 'event' THEN o.input -> 'event' WHEN e.id IS NOT NULL THEN jsonb_build_object('id', e.id, 'topic', e.topic,
                     'payload', e.payload, 'at', to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) END AS event
                   FROM due_work d LEFT JOIN occurrence o ON o.task_id = d.task_id AND o.key = d.key
                     LEFT JOIN event e ON e.id = d.event_id
@@ -150,6 +153,7 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
                 {
                   params: byId.get(id)?.params ?? null,
                   event: byId.get(id)?.event ?? null,
+                  events: eventsOf(byId.get(id)),
                   known: known.filter(({ kind }) => kind === "step"),
                   waits: waitsById[id] ?? [],
                   failed: known.find(({ kind }) => kind === "log")?.error ?? null
@@ -165,6 +169,10 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
   )
 }
 
+/** Where nothing was collected, the event alone. */
+const eventsOf = (given: { readonly event: JsonValue; readonly events: JsonValue } | undefined): JsonValue =>
+  given?.events ?? (given?.event == null ? null : [given.event])
+
 const keyOf = ({ task_id, task_version }: { readonly task_id: string; readonly task_version: number }) =>
   `${task_id}:${task_version}`
 
@@ -179,7 +187,9 @@ const planOf = (stored: unknown, bound: ReadonlyArray<string>): Either.Either<Pl
   })
 
 const decodeGiven = Schema.decodeUnknown(
-  Schema.Array(Schema.Struct({ id: Schema.String, params: Schema.NullOr(JsonObject), event: JsonValue }))
+  Schema.Array(
+    Schema.Struct({ id: Schema.String, params: Schema.NullOr(JsonObject), event: JsonValue, events: JsonValue })
+  )
 )
 const decodeSteps = Schema.decodeUnknown(
   Schema.Array(

@@ -3,6 +3,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
 import { Context, DateTime, Effect, Layer, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
+import { occurrenceKey } from "../domain/DueWork.ts"
 import { isId } from "../domain/Id.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
@@ -93,6 +94,14 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
           SELECT item AS attempt, worker_id, started_at, finished_at, error FROM live_step
           WHERE run_id = ${id} AND kind = 'attempt' ORDER BY item`.pipe(Effect.flatMap(decodeAttempts))
 
+      const eventIds = Effect.fnUntraced(function* ({ event_id, task_id }: typeof Row.Type) {
+        if (event_id === null) return []
+        const [given] = yield* sql<{ ids: ReadonlyArray<string> }>`
+          SELECT jsonb_path_query_array(input -> 'events', '$[*].id') AS ids FROM occurrence
+          WHERE task_id = ${task_id} AND key = ${occurrenceKey.event(event_id)} AND input ? 'events'`
+        return given?.ids ?? [event_id]
+      })
+
       const one = Effect.fnUntraced(function* (actor: Actor, id: string) {
         const [row] = isId(id) ? yield* both(sql`id = ${id} AND ${visible(actor)}`, 1) : []
         if (row === undefined) return yield* new RunNotFound({ run_id: id })
@@ -100,7 +109,13 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
         const attempts = row.attempts ?? [...(yield* pastAttempts(id)), ...underWay(row)]
         const output =
           row.finished_at === null || row.state === "skipped" ? null : outputOf(row.pipeline ?? [], recorded)
-        return { ...row, attempts, output, steps: RunSteps.stepsOf(row, recorded, yield* steps.elements(id)) }
+        return {
+          ...row,
+          event_ids: yield* eventIds(row),
+          attempts,
+          output,
+          steps: RunSteps.stepsOf(row, recorded, yield* steps.elements(id))
+        }
       })
 
       return Runs.of({

@@ -29,7 +29,7 @@ export interface Tick {
 export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
   Scheduler,
   {
-    /** Decides everything that is due now, in batches, and readies what waited for its time. */
+    /** Decides everything that is due now, in batches, ends windows of events, and readies what waited for its time. */
     readonly tick: Effect.Effect<Tick, StoreUnavailable>
     /** Computes anew the next occurrence of tasks that were last looked at with other zone data. Answers how many moved. */
     readonly adoptZoneData: Effect.Effect<number, StoreUnavailable>
@@ -61,6 +61,12 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
             const done = yield* pass
             taken = done.taken
             fired += done.fired
+          }
+          for (let ended = 1; ended > 0;) {
+            const closed = yield* tasks.closeWindows(yield* Clock.currentTimeMillis)
+            ended = closed.ended
+            fired += closed.fired
+            if (closed.fired > 0) yield* wakeups.signal("work")
           }
           if ((yield* lease.promote) > 0) yield* wakeups.signal("work")
           if (fired > 0) yield* wakeups.signal("outbox")

@@ -16,13 +16,18 @@ export const ScheduledTask = Schema.Struct({
   dtstart_given: Schema.Boolean,
   snoozed_run_id: Schema.NullOr(Schema.String),
   quarantined_at: Schema.NullOr(Model.DateTimeFromDate),
-  quarantine_reason: Schema.NullOr(Schema.String)
+  quarantine_reason: Schema.NullOr(Schema.String),
+  last_value: Schema.NullOr(Schema.Boolean)
 })
 export type ScheduledTask = typeof ScheduledTask.Type
 
 /** Epoch milliseconds of an instant that may be missing. */
 export const millisOf = (instant: DateTime.Utc | null): number | null =>
   instant === null ? null : DateTime.toEpochMillis(instant)
+
+/** Whether an event at an instant (epoch milliseconds) lies within `starts_at` and `ends_at`. */
+export const withinBounds = (task: ScheduledTask, at: number): boolean =>
+  at >= (millisOf(task.starts_at) ?? -Infinity) && at <= (millisOf(task.ends_at) ?? Infinity)
 
 const dateOf = (instant: DateTime.Utc | null): Date | null => (instant === null ? null : DateTime.toDateUtc(instant))
 

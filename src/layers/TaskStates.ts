@@ -10,10 +10,13 @@ import { DuplicateRun, InvalidField, NothingToSnooze, TaskCanceled, VersionMisma
 import type { MisfirePolicy, Snooze, Task, TaskNotFound, TaskStatus } from "../domain/Task.ts"
 import * as TaskSchedule from "../domain/TaskSchedule.ts"
 import { Audit } from "./Audit.ts"
+import * as Conditions from "./Conditions.ts"
 import { storeErrors } from "./Db.ts"
 import * as Firing from "./Firing.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
+import * as Listeners from "./Listeners.ts"
+import { tellTask } from "./Outbox.ts"
 import * as TaskRows from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
 
@@ -63,6 +66,8 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
       const lease = yield* Lease
       const wakeups = yield* Wakeups
       const rows = TaskRows.make(sql)
+      const conditions = Conditions.make(sql)
+      const listeners = Listeners.make(sql, lease)
       const fire = Firing.make(sql, lease)
 
       const setStatus = (id: string, status: TaskStatus, reason: string | null, now: Date) =>
@@ -72,24 +77,25 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
       const changing = <E, R>(
         actor: Actor,
         id: string,
-        action: string,
-        change: Change,
-        to: (task: TaskRows.ScheduledTask, now: DateTime.Utc) => Effect.Effect<boolean, E, R>
+        change: Change & { readonly action: "task.paused" | "task.resumed" | "task.canceled" | "task.snoozed" },
+        to: (task: TaskRows.ScheduledTask, now: DateTime.Utc, said: Conditions.Said) => Effect.Effect<boolean, E, R>
       ) =>
         Effect.gen(function* () {
+          // The base of a condition that goes on; locked before the task.
+          const said = change.action === "task.resumed" ? yield* conditions.heldFor(id) : new Map()
           const task = yield* rows.locked(actor, id)
           if (change.version !== null && change.version !== task.version) {
             return yield* new VersionMismatch({ task_id: task.id, version: task.version })
           }
           const now = yield* DateTime.now
-          const changed = yield* to(task, now)
+          const changed = yield* to(task, now, said)
           const after = yield* rows.one(actor, id)
           if (changed) {
             yield* rows.limits(task.namespace, [task.concurrency_key])
             yield* audit.record({
               actor: actor.id,
               namespace: actor.namespace,
-              action,
+              action: change.action,
               subject_kind: "task",
               subject_id: id,
               before: { status: task.status },
@@ -99,7 +105,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
           return after
         }).pipe(
           sql.withTransaction,
-          Effect.tap(() => Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("cancel")))
+          Effect.tap(() => Effect.all([wakeups.signal("schedule"), wakeups.signal("cancel"), wakeups.signal("outbox")]))
         )
 
       /** Decides the next occurrence at once, as a run due at `until`, and moves the cursor to the one after it. */
@@ -129,6 +135,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
               next_due_at = ${next === null ? null : new Date(dueAt(task.id, next, timeline.next(next), task.jitter_seconds))},
               status = ${next === null ? "completed" : task.status}
             WHERE id = ${task.id}`
+          if (next === null) yield* tellTask(sql, "completed", task.id, DateTime.toDateUtc(yield* DateTime.now))
         })
 
       return TaskStates.of({
@@ -136,12 +143,13 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
           return yield* changing(
             actor,
             id,
-            "task.paused",
-            change,
+            { ...change, action: "task.paused" },
             Effect.fnUntraced(function* (task, now) {
               if (task.status === "canceled") return yield* new TaskCanceled({ task_id: task.id })
               if (task.status !== "active") return false
+              yield* listeners.endWindows(task, DateTime.toDateUtc(now), "paused")
               yield* setStatus(id, "paused", change.reason, DateTime.toDateUtc(now))
+              yield* tellTask(sql, "paused", id, DateTime.toDateUtc(now))
               yield* lease.hold(id)
               return true
             })
@@ -152,15 +160,19 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
           return yield* changing(
             actor,
             id,
-            "task.resumed",
-            change,
-            Effect.fnUntraced(function* (task, now) {
+            { ...change, action: "task.resumed" },
+            Effect.fnUntraced(function* (task, now, said) {
               if (task.status === "canceled") return yield* new TaskCanceled({ task_id: task.id })
               if (task.status !== "paused") return false
               const policy = change.onMissed ?? task.misfire_policy
               const millis = DateTime.toEpochMillis(now)
               yield* setStatus(id, "active", change.reason, DateTime.toDateUtc(now))
+              yield* tellTask(sql, "resumed", id, DateTime.toDateUtc(now))
               yield* lease.unhold(id, policy === "skip" ? millis - task.misfire_grace_seconds * 1000 : null)
+              if (task.schedule_kind === "condition") {
+                yield* conditions.restart(task, said, millis)
+                return true
+              }
               const unfinished = yield* Firing.unfinishedRuns(sql, [task])
               const decided = Firing.decide(task, millis, unfinished.has(id), "paused", policy)
               // A schedule that cannot be read is the next tick's to set aside.
@@ -174,11 +186,12 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
           return yield* changing(
             actor,
             id,
-            "task.canceled",
-            change,
+            { ...change, action: "task.canceled" },
             Effect.fnUntraced(function* (task, now) {
               if (task.status === "canceled") return false
+              yield* listeners.endWindows(task, DateTime.toDateUtc(now), "canceled")
               yield* setStatus(id, "canceled", change.reason, DateTime.toDateUtc(now))
+              yield* tellTask(sql, "canceled", id, DateTime.toDateUtc(now))
               const millis = DateTime.toEpochMillis(now)
               if ((TaskRows.millisOf(task.next_run_at) ?? Infinity) <= millis) {
                 const owed = Firing.decide(task, millis, false, "canceled", "skip", Firing.noGrace)
@@ -200,8 +213,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
           return yield* changing(
             actor,
             id,
-            "task.snoozed",
-            { reason: snooze.reason ?? null, version },
+            { reason: snooze.reason ?? null, version, action: "task.snoozed" },
             Effect.fnUntraced(function* (task, now) {
               if (task.status === "canceled") return yield* new TaskCanceled({ task_id: task.id })
               const millis = DateTime.toEpochMillis(now)

@@ -4,20 +4,24 @@ import { SqlError } from "@effect/sql/SqlError"
 import { Context, DateTime, Effect, Layer, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import * as Cursor from "../domain/Cursor.ts"
+import { isId } from "../domain/Id.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
-import { check } from "../domain/PipelineChecks.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { DuplicateTask, Revision, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
 import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../domain/Task.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { Audit } from "./Audit.ts"
+import * as Conditions from "./Conditions.ts"
 import { constraintOf, storeErrors } from "./Db.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
+import * as Listeners from "./Listeners.ts"
+import { tellTask } from "./Outbox.ts"
 import { kept, scheduleOf, upToNow } from "./Rescheduling.ts"
 import * as Settings from "./Settings.ts"
+import * as TaskChecks from "./TaskChecks.ts"
 import { narrow } from "./TaskFilter.ts"
 import type { TaskFilter } from "./TaskFilter.ts"
 import * as TaskRows from "./TaskRows.ts"
@@ -68,30 +72,10 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
       const defaultTimezone = yield* Settings.timezone
       const minIntervalSeconds = yield* Settings.minIntervalSeconds
       const rows = TaskRows.make(sql)
+      const conditions = Conditions.make(sql)
+      const listeners = Listeners.make(sql, lease)
 
-      const { bind } = yield* ToolBinding
-
-      const checkPipeline = Effect.fnUntraced(function* (namespace: string, payload: TaskCreate["payload"]) {
-        const pipeline = yield* check(payload, "/payload")
-        return { bound: yield* bind(namespace, pipeline, "/payload"), pipeline }
-      })
-
-      /**
-       * What the next revision is bound to; `checked` is undefined where the pipeline stays. What the last one was bound to
-       * stays as far as it is used: that an extension is gone for a while must not turn its steps into simulated ones.
-       */
-      const rebound = Effect.fnUntraced(function* (
-        id: string,
-        version: number,
-        checked: Effect.Effect.Success<ReturnType<typeof checkPipeline>> | undefined
-      ) {
-        const [last] = yield* sql<{ bound_extensions: ReadonlyArray<string> }>`
-          SELECT bound_extensions FROM task_revision WHERE task_id = ${id} AND version = ${version}`
-        const before = last?.bound_extensions ?? []
-        if (checked === undefined) return before
-        const used = new Set(checked.pipeline.steps.map(({ namespace }) => namespace))
-        return [...new Set([...checked.bound, ...before.filter((name) => used.has(name))])].sort()
-      })
+      const { checkPayload, rebound } = TaskChecks.make(sql, (yield* ToolBinding).bind)
 
       const cursorOf = (
         id: string,
@@ -155,22 +139,35 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
 
       const decideUpToNow = upToNow(sql, lease)
 
+      /** What was said on the topics of the condition that a patched task has, locked before the task is. */
+      const patched = (id: string, patch: TaskPatch) =>
+        Effect.gen(function* () {
+          const [task] = isId(id)
+            ? yield* sql<Pick<Task, "namespace" | "schedule_kind" | "schedule_expr">>`
+                SELECT namespace, schedule_kind, schedule_expr FROM task WHERE id = ${id}`
+            : []
+          if (task === undefined) return new Map()
+          return yield* conditions.held(task.namespace, Conditions.topicsOf({ ...task, ...patch }))
+        })
+
       return Tasks.of({
         create: Effect.fn("Tasks.create")(function* (actor, input) {
           const definition: TaskDefinition = {
             ...input,
             timezone: input.timezone ?? defaultTimezone
           }
-          const { bound } = yield* checkPipeline(actor.namespace, definition.payload)
+          const { bound } = yield* checkPayload(actor.namespace, definition.payload, definition.schedule_kind)
           const id = yield* Ids.next
           const now = yield* DateTime.now
           const millis = DateTime.toEpochMillis(now)
           const cursor = yield* cursorOf(id, definition, millis, millis)
           const at = DateTime.toDateUtc(now)
           const task = yield* Effect.gen(function* () {
+            const said = yield* conditions.held(actor.namespace, Conditions.topicsOf(definition))
             yield* unlessTaken(actor.id, definition.dedupe_key, id)
             yield* sql`INSERT INTO task ${sql.insert({
               ...rows.columns(definition, cursor),
+              last_value: Conditions.baseOf({ ...definition, id: TaskId.make(id) }, said, millis),
               id,
               created_by: actor.id,
               namespace: actor.namespace,
@@ -182,11 +179,12 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
             yield* limited(actor.id)
             yield* rows.revise(id, 1, definition, bound, actor.id, at)
             yield* rows.limits(actor.namespace, [definition.concurrency_key])
+            yield* tellTask(sql, "created", id, at)
             const made = yield* rows.one(actor, id).pipe(Effect.orDie)
             yield* trail(actor, "task.created", id, null, encodeTask(made))
             return made
           }).pipe(sql.withTransaction, againIfTaken)
-          yield* wakeups.signal("schedule")
+          yield* Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("outbox"))
           return task
         }, storeErrors),
 
@@ -209,28 +207,39 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
 
         patch: Effect.fn("Tasks.patch")(function* (actor, id, patch, version) {
           // Before the transaction: a schema may take its time.
-          const { status } = yield* rows.one(actor, id)
+          const { schedule_kind, status } = yield* rows.one(actor, id)
           const checked =
             patch.payload === undefined || status === "canceled"
               ? undefined
-              : yield* checkPipeline(actor.namespace, patch.payload)
+              : yield* checkPayload(actor.namespace, patch.payload, patch.schedule_kind ?? schedule_kind)
           const task = yield* Effect.gen(function* () {
-            const locked = yield* rows.locked(actor, id)
-            if (locked.status === "canceled") return yield* new TaskCanceled({ task_id: locked.id })
-            if (version !== null && version !== locked.version) {
-              return yield* new VersionMismatch({ task_id: locked.id, version: locked.version })
+            const said = yield* patched(id, patch)
+            const found = yield* rows.locked(actor, id)
+            if (found.status === "canceled") return yield* new TaskCanceled({ task_id: found.id })
+            if (version !== null && version !== found.version) {
+              return yield* new VersionMismatch({ task_id: found.id, version: found.version })
             }
             const before = yield* rows.one(actor, id)
             const definition: TaskDefinition = {
               ...Struct.pick(before, ...definitionFields),
-              dtstart: locked.dtstart_given ? locked.dtstart : null,
+              dtstart: found.dtstart_given ? found.dtstart : null,
               ...patch
             }
-            const bound = yield* rebound(id, locked.version, checked)
+            yield* TaskChecks.checkTrigger(definition.payload, definition.schedule_kind)
+            const bound = yield* rebound(id, found.version, checked)
             const now = yield* DateTime.now
             const millis = DateTime.toEpochMillis(now)
             const rescheduled =
-              scheduleOf(before, locked.dtstart_given) !== scheduleOf(definition, definition.dtstart !== null)
+              scheduleOf(before, found.dtstart_given) !== scheduleOf(definition, definition.dtstart !== null)
+            // What the old trigger collected is run by the old version.
+            const locked =
+              rescheduled || !same(before.payload.trigger, definition.payload.trigger)
+                ? yield* listeners.endWindows(
+                    found,
+                    DateTime.toDateUtc(now),
+                    found.status === "active" ? null : "edited"
+                  )
+                : found
             // First, since it moves the cursor, which must not go back.
             const decided = rescheduled ? yield* decideUpToNow(locked) : locked
             const cursor = rescheduled
@@ -242,6 +251,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
                   DateTime.toEpochMillis(decided.decided_through)
                 )
               : kept(locked)
+            const rebased = rescheduled || before.title !== definition.title || !same(before.labels, definition.labels)
             const exhausted = definition.max_runs !== null && locked.fired_count >= definition.max_runs
             const reopened = rescheduled && locked.status === "completed" && !exhausted
             if (reopened || locked.status !== "completed")
@@ -251,22 +261,27 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               version: locked.version + 1,
               status: reopened ? "active" : exhausted && locked.status === "active" ? "completed" : locked.status,
               updated_at: DateTime.toDateUtc(now),
+              ...(rebased ? { last_value: Conditions.baseOf({ ...definition, id: locked.id }, said, millis) } : {}),
               ...(rescheduled ? { quarantined_at: null, quarantine_reason: null } : {})
             })} WHERE id = ${id}`
             if (reopened) yield* limited(locked.created_by)
             yield* rows.revise(id, locked.version + 1, definition, bound, actor.id, DateTime.toDateUtc(now))
             yield* rows.limits(locked.namespace, [locked.concurrency_key, definition.concurrency_key])
+            yield* tellTask(sql, "changed", id, DateTime.toDateUtc(now))
+            if (exhausted && locked.status === "active") yield* tellTask(sql, "completed", id, DateTime.toDateUtc(now))
             const after = yield* rows.one(actor, id)
             yield* trail(actor, "task.changed", id, encodeTask(before), encodeTask(after))
             return after
           }).pipe(sql.withTransaction, againIfTaken)
-          yield* wakeups.signal("schedule")
+          yield* Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("outbox"))
           return task
         }, storeErrors)
       })
     })
   )
 }
+
+const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b)
 
 const decodeRevisions = Schema.decodeUnknown(
   Schema.Array(Schema.Struct({ ...Revision.fields, created_at: Model.DateTimeFromDate }))

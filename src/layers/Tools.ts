@@ -5,10 +5,12 @@ import type { ToolSpec } from "../domain/Extension.ts"
 import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { NewWait } from "../domain/Wait.ts"
+import { AwaitedEvents } from "./AwaitedEvents.ts"
 import { CoreToolset } from "./CoreToolset.ts"
 import { ExtensionTools } from "./ExtensionTools.ts"
 import { JsonSchemas } from "./JsonSchemas.ts"
 import type { Plan } from "./Plans.ts"
+import * as Retries from "./Retries.ts"
 import * as Settings from "./Settings.ts"
 import { simulation } from "./SimulatedTool.ts"
 import { plainTool } from "./Tool.ts"
@@ -37,6 +39,7 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
       const extensions = yield* ExtensionTools
       const schemas = yield* JsonSchemas
       const wakeups = yield* Wakeups
+      const awaited = yield* AwaitedEvents
       const unknown = plainTool("simulated", { call: simulation(undefined) })
 
       const fits =
@@ -67,7 +70,13 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
       })
 
       return Tools.of({
-        begun: (_, { kind }) => (kind === "tool" ? wakeups.signal("tool") : Effect.void),
+        begun: (work, wait) => {
+          if (wait.kind === "tool") return wakeups.signal("tool")
+          // An outage is waited out; the fence of the lease ends the waiting.
+          return wait.kind === "event"
+            ? Effect.orDie(Effect.retry(awaited.lookBack(work, wait), Retries.loop))
+            : Effect.void
+        },
         find: Effect.fn("Tools.find")(function* ({ bound }, work, step) {
           if (step.namespace === "core") return checked(yield* core.find(step), step, undefined)
           const found = yield* extensions.find(work, step)

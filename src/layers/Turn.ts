@@ -5,6 +5,7 @@ import type { Line } from "../domain/Line.ts"
 import type { Settlement } from "../domain/Settlement.ts"
 import { archive } from "./Archive.ts"
 import { candidatesOf } from "./Candidates.ts"
+import { tellRuns } from "./Outbox.ts"
 
 /** A row of the answer: a leased row with all its columns, or the id of another in `subject`. */
 export interface TurnRow {
@@ -109,12 +110,11 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
       accounted AS (
         UPDATE concurrency c SET in_use = c.in_use + h.n FROM changes h
         WHERE c.id = ANY (ARRAY(SELECT slot FROM changes)) AND c.id = h.slot),
-      told AS (
-        INSERT INTO outbox (size, entries, at)
-        SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.running',
-          'namespace', l.namespace, 'agent_id', l.agent_id, 'at', ${now}::timestamptz,
-          'payload', jsonb_build_object('run_id', l.id, 'task_id', l.task_id, 'state', 'running', 'error', NULL))), ${now}
-        FROM leased l WHERE l.lease_no = 1 HAVING count(*) > 0)
+      told AS (${tellRuns(sql, {
+        of: sql.literal("(SELECT * FROM leased WHERE lease_no = 1)"),
+        state: sql.literal("'running'"),
+        at: sql`${now}::timestamptz`
+      })})
       SELECT 'leased' AS kind, NULL::uuid AS subject, l.* FROM leased l
       UNION ALL
       SELECT other.kind, other.id, (NULL::due_work).* FROM (

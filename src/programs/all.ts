@@ -8,6 +8,7 @@ import { Audit } from "../layers/Audit.ts"
 import { AuditKeeper } from "../layers/AuditKeeper.ts"
 import { AuditTrail } from "../layers/AuditTrail.ts"
 import { AuthFailures } from "../layers/AuthFailures.ts"
+import { AwaitedEvents } from "../layers/AwaitedEvents.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
@@ -50,6 +51,27 @@ import { WorkItems } from "../layers/WorkItems.ts"
 import { Worker } from "../layers/Worker.ts"
 import * as WorkerLoop from "../layers/WorkerLoop.ts"
 
+/** What can be asked and done, over runs, tools and events. */
+const Services = Layer.mergeAll(
+  Approvals.layer,
+  WorkItems.layer,
+  Tasks.layer,
+  TaskStates.layer,
+  Reruns.layer,
+  Occurrences.layer,
+  Health.layer,
+  Idempotency.layer,
+  Tokens.layer,
+  Scheduler.layer,
+  Worker.layer,
+  AuditKeeper.layer
+).pipe(
+  Layer.provideMerge(Layer.mergeAll(Runs.layer, Queue.layer, Backfills.layer, EventStream.layer, ToolBinding.layer)),
+  Layer.provideMerge(DueTasks.layer),
+  Layer.provide(Pipeline.layer),
+  Layer.provideMerge(Toolbox.layer)
+)
+
 const Main = Layer.mergeAll(
   Welcome.layer,
   Scheduler.loop,
@@ -57,6 +79,7 @@ const Main = Layer.mergeAll(
   EventStream.loop,
   Queue.loop,
   Ingress.loop,
+  Resealing.layer,
   McpListings.loop,
   RateLimits.loop,
   AuthFailures.loop,
@@ -64,33 +87,9 @@ const Main = Layer.mergeAll(
 ).pipe(
   Layer.provide(Server.layer),
   Layer.provide(Listen.api("127.0.0.1")),
-  Layer.provide(Reruns.layer),
-  Layer.provide([
-    Approvals.layer,
-    WorkItems.layer,
-    Tasks.layer,
-    TaskStates.layer,
-    Runs.layer,
-    Events.layer,
-    Occurrences.layer,
-    Health.layer,
-    Queue.layer,
-    Idempotency.layer,
-    Tokens.layer,
-    Resealing.layer
-  ]),
-  Layer.provide([
-    Scheduler.layer,
-    Backfills.layer,
-    Worker.layer,
-    EventStream.layer,
-    ToolBinding.layer,
-    AuditKeeper.layer
-  ]),
-  Layer.provide(DueTasks.layer),
-  Layer.provide(Pipeline.layer),
-  Layer.provide(Toolbox.layer),
-  Layer.provide([Plans.layer, ChildRuns.layer, Heartbeats.layer, History.layer]),
+  Layer.provide(Services),
+  Layer.provide(Events.layer),
+  Layer.provide([Plans.layer, ChildRuns.layer, AwaitedEvents.layer, Heartbeats.layer, History.layer]),
   Layer.provide([Agents.layer, AuditTrail.layer, AuthFailures.layer, RateLimits.layer, SigningKeys.layer]),
   Layer.provide(Lease.layer),
   Layer.provide([Extensions.layer, Secrets.layer]),

@@ -9,6 +9,7 @@ import { AuditKeeper } from "../layers/AuditKeeper.ts"
 import { AuditTrail } from "../layers/AuditTrail.ts"
 import { AuthFailures } from "../layers/AuthFailures.ts"
 import { Backfills } from "../layers/Backfills.ts"
+import { AwaitedEvents } from "../layers/AwaitedEvents.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
 import { Events } from "../layers/Events.ts"
@@ -62,7 +63,7 @@ const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
     WorkItems.layer,
     Events.layer
   ]),
-  Layer.provide(ToolBinding.layer),
+  Layer.provide([ToolBinding.layer, AwaitedEvents.layer]),
   Layer.provide([Health.layer, Queue.layer, EventStream.layer, Idempotency.layer, Tokens.layer]),
   Layer.provide([Extensions.layer, Secrets.layer]),
   Layer.provide([Lease.layer, Heartbeats.layer]),

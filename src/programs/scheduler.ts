@@ -1,6 +1,7 @@
 import { Layer } from "effect"
 import * as Listen from "../http/Listen.ts"
 import { Audit } from "../layers/Audit.ts"
+import { AwaitedEvents } from "../layers/AwaitedEvents.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
@@ -21,7 +22,7 @@ import { Wakeups } from "../layers/Wakeups.ts"
 
 const Loops = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop, Ingress.loop).pipe(
   Layer.provide([Scheduler.layer, Backfills.layer, Events.layer, EventStream.layer, History.layer, Queue.layer]),
-  Layer.provide(DueTasks.layer),
+  Layer.provide([DueTasks.layer, AwaitedEvents.layer]),
   Layer.provide([Lease.layer, Audit.layer]),
   Layer.provide(Migrations.layerAwaited),
   Layer.provide(Clock.layerSynchronized)

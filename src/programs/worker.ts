@@ -1,8 +1,10 @@
 import { Layer } from "effect"
 import * as Listen from "../http/Listen.ts"
 import { Audit } from "../layers/Audit.ts"
+import { AwaitedEvents } from "../layers/AwaitedEvents.ts"
 import * as Clock from "../layers/Clock.ts"
 import * as Db from "../layers/Db.ts"
+import { Events } from "../layers/Events.ts"
 import { Extensions } from "../layers/Extensions.ts"
 import { Health } from "../layers/Health.ts"
 import { Heartbeats } from "../layers/Heartbeats.ts"
@@ -27,6 +29,8 @@ const Loops = Layer.mergeAll(WorkerLoop.loop, History.loop, McpListings.loop).pi
   Layer.provide([Worker.layer, History.layer]),
   Layer.provide(Pipeline.layer),
   Layer.provide(Toolbox.layer),
+  Layer.provide(Events.layer),
+  Layer.provide(AwaitedEvents.layer),
   Layer.provide([Plans.layer, ChildRuns.layer]),
   Layer.provide([Lease.layer, Extensions.layer, Secrets.layer]),
   Layer.provide([JsonSchemas.layer, Audit.layer, MasterKey.layer]),

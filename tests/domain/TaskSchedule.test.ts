@@ -31,7 +31,8 @@ describe("TaskSchedule.read", () => {
       "invalid_schedule dtstart"
     )
     assert.strictEqual(refusal({ kind: "once", expr: "tomorrow" }), "invalid_schedule schedule_expr")
-    assert.strictEqual(refusal({ kind: "condition", expr: "true" }), "invalid_schedule schedule_kind")
+    assert.strictEqual(refusal({ kind: "condition", expr: "true" }), "invalid_schedule schedule_expr")
+    assert.strictEqual(refusal({ kind: "event", expr: "a", timezone: "CET" }), "unknown_timezone timezone")
     assert.strictEqual(refusal({ expr: "* * * * *", minIntervalSeconds: 61 }), "too_frequent schedule_expr")
   })
 

@@ -1,9 +1,10 @@
 import { assert, layer } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
-import { Event, EventAccepted } from "../../src/domain/Event.ts"
+import { Event, EventAccepted, TopicSeen } from "../../src/domain/Event.ts"
 import { Run, RunSummary } from "../../src/domain/Run.ts"
+import { Previewed } from "../../src/http/SchedulesApi.ts"
 import { EventStream } from "../../src/layers/EventStream.ts"
-import { answered, apiServer, member, newTask, page, refusal, request } from "../support/ApiServer.ts"
+import { answered, apiServer, member, newTask, page, refusal, request, taskBody } from "../support/ApiServer.ts"
 import { start } from "../support/Services.ts"
 import { work } from "../support/fixtures.ts"
 
@@ -121,6 +122,137 @@ layer(apiServer())("POST /events", (it) => {
         (yield* request("POST", "/events", { body: { topic: "ordinautic.x", payload: 1 } })).status,
         202
       )
+    })
+  )
+})
+
+layer(apiServer())("schedules of events and conditions", (it) => {
+  const places = (body: Readonly<Record<string, unknown>>) =>
+    Effect.map(request("POST", "/tasks", { body: taskBody(body) }), (answer) =>
+      refusal(answer, 422).errors?.map(({ path }) => path)
+    )
+
+  it.effect("names the place of every new field that is wrong", () =>
+    Effect.gen(function* () {
+      const event = { schedule_kind: "event", schedule_expr: "orders.*" }
+      const pipeline = [{ id: "only", uses: "mail.send" }]
+      const table: ReadonlyArray<readonly [object, string]> = [
+        [{}, "/payload/trigger/debounce_seconds"],
+        [{ debounce_seconds: 0 }, "/payload/trigger/debounce_seconds"],
+        [{ debounce_seconds: "5" }, "/payload/trigger/debounce_seconds"],
+        [{ debounce_seconds: 5, batch: { max_events: 1, max_seconds: 1 } }, "/payload/trigger/debounce_seconds"],
+        [{ debounce_seconds: 5, debounce_max_seconds: 4 }, "/payload/trigger/debounce_max_seconds"],
+        [{ batch: { max_events: 0, max_seconds: 1 } }, "/payload/trigger/batch/max_events"],
+        [{ batch: { max_events: 1 } }, "/payload/trigger/batch/max_seconds"],
+        [{ batch: { max_events: 1, max_seconds: 1, more: 1 } }, "/payload/trigger/batch/more"],
+        [{ debounce_seconds: 5, key: "${params.a}" }, "/payload/trigger/key"],
+        [{ debounce_seconds: 5, key: "${event." }, "/payload/trigger/key"],
+        [{ debounce_seconds: 5, wait: 1 }, "/payload/trigger/wait"]
+      ]
+      for (const [trigger, path] of table) {
+        assert.deepStrictEqual(
+          yield* places({ ...event, payload: { pipeline, trigger } }),
+          [path],
+          JSON.stringify(trigger)
+        )
+      }
+      const trigger = { debounce_seconds: 5 }
+      assert.deepStrictEqual(yield* places({ payload: { pipeline, trigger } }), ["/payload/trigger"])
+      const both = { pipeline: [{ uses: "core.nope" }], trigger: { ...trigger, key: "${x}" } }
+      assert.deepStrictEqual(yield* places({ ...event, payload: both }), [
+        "/payload/pipeline/0/uses",
+        "/payload/trigger/key"
+      ])
+      for (const schedule_expr of ["events.*", "events.a > 3", "true", "now.hours", "ordinaut", "events.a ||"]) {
+        const condition = { schedule_kind: "condition", schedule_expr }
+        assert.deepStrictEqual(yield* places(condition), ["/schedule_expr"], schedule_expr)
+      }
+      for (const schedule_kind of ["event", "condition"]) {
+        const elsewhere = { schedule_kind, schedule_expr: "events.a", timezone: "Mars/Base" }
+        assert.deepStrictEqual(yield* places(elsewhere), ["/timezone"])
+      }
+    })
+  )
+
+  it.effect("a condition runs when an event makes it true", () =>
+    Effect.gen(function* () {
+      const { id } = yield* newTask({
+        schedule_kind: "condition",
+        schedule_expr: 'events."stock.level".n < `3`',
+        payload: { pipeline: [{ id: "echo", uses: "core.transform", with: { value: "${event.payload.n}" } }] }
+      })
+      yield* publish({ topic: "stock.level", payload: { n: 5 } })
+      const { triggered_runs } = yield* publish({ topic: "stock.level", payload: { n: 2 } })
+      assert.deepStrictEqual(
+        triggered_runs.map(({ task_id }) => task_id),
+        [id]
+      )
+      yield* work
+      const run = answered(yield* request("GET", `/runs/${triggered_runs[0]?.run_id}`), 200, Run)
+      assert.include(run, { state: "succeeded", trigger: "condition" })
+      assert.deepStrictEqual(run.output, { steps: { echo: 2 } })
+      const occurrences = yield* request("GET", `/tasks/${id}/occurrences`)
+      assert.deepStrictEqual(occurrences.body, { items: [] })
+      yield* request("DELETE", `/tasks/${id}`)
+    })
+  )
+
+  it.effect("a preview reads what waits for events, and has no fire times", () =>
+    Effect.gen(function* () {
+      const preview = (schedule_kind: string, schedule_expr: string) =>
+        request("POST", "/schedules/preview", { body: { schedule_kind, schedule_expr, timezone: "UTC" } })
+      const condition = answered(yield* preview("condition", 'events."a.b".c && now.hour == `9`'), 200, Previewed)
+      assert.isEmpty(condition.occurrences)
+      assert.strictEqual(condition.description, "when it becomes true; looked at on events of a.b and once a minute")
+      const event = answered(yield* preview("event", "orders.* if event.payload.n"), 200, Previewed)
+      assert.strictEqual(event.description, "at every event of orders.*, if event.payload.n")
+      for (const [kind, expr] of [
+        ["condition", "events"],
+        ["event", "a..b"]
+      ] as const) {
+        assert.deepStrictEqual(
+          refusal(yield* preview(kind, expr), 422).errors?.map(({ path }) => path),
+          ["/schedule_expr"]
+        )
+      }
+    })
+  )
+})
+
+layer(apiServer())("GET /events/topics", (it) => {
+  it.effect("lists topics by name with the tasks that one may see", () =>
+    Effect.gen(function* () {
+      const other = yield* member("hearer", ["events:read", "tasks:*"])
+      const mine = yield* listener("b.*", { title: "mine" })
+      const theirs = yield* newTask({ schedule_kind: "condition", schedule_expr: 'events."b.one".x' }, other.key)
+      yield* newTask({ schedule_kind: "event", schedule_expr: "ordinaut.**" }, other.key)
+      for (const topic of ["b.two", "a", "b.one", "B"]) yield* publish({ topic, payload: 1 })
+      const seen = (path: string, key?: string) =>
+        Effect.map(request("GET", path, key === undefined ? {} : { key }), (answer) => page(answer, TopicSeen))
+      const all = yield* seen("/events/topics")
+      assert.deepStrictEqual(
+        all.items.map(({ tasks, topic }) => [topic, tasks.map(({ id }) => id)]),
+        [
+          ["B", []],
+          ["a", []],
+          ["b.one", [mine.id, theirs.id]],
+          ["b.two", [mine.id]]
+        ]
+      )
+      const few = yield* seen("/events/topics?limit=3", other.key)
+      assert.deepStrictEqual(few.items.at(-1)?.tasks, [
+        { id: theirs.id, title: theirs.title, schedule_kind: "condition" }
+      ])
+      assert.strictEqual(few.next_cursor, "b.one")
+      const rest = yield* seen("/events/topics?limit=3&cursor=b.one", other.key)
+      assert.deepStrictEqual(
+        rest.items.map(({ tasks, topic }) => [topic, tasks.length]),
+        [["b.two", 0]]
+      )
+      refusal(yield* request("GET", "/events/topics?cursor=a..b"), 422)
+      refusal(yield* request("GET", "/events/topics?topic=a"), 422)
+      const blind = yield* member("blind", ["tasks:*"])
+      refusal(yield* request("GET", "/events/topics", { key: blind.key }), 403)
     })
   )
 })

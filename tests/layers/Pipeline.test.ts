@@ -2,6 +2,7 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
 import type { JsonValue } from "../../src/domain/Json.ts"
 import { Approvals } from "../../src/layers/Approvals.ts"
+import { Events } from "../../src/layers/Events.ts"
 import { History } from "../../src/layers/History.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { Reruns } from "../../src/layers/Reruns.ts"
@@ -389,6 +390,69 @@ layer(services())("a pipeline", (it) => {
       const latest = yield* reruns.retry(actor, id, { from_step: "a", task_version: "latest" }, null)
       yield* work
       assert.strictEqual((yield* runs.get(actor, latest)).output?.steps["c"], 1)
+    })
+  )
+
+  it.effect("waits for an event, also for one that came since the run was queued", () =>
+    Effect.gen(function* () {
+      const events = yield* Events
+      const { actor } = yield* admin
+      const publish = (id: number) => events.publish(actor, { topic: "orders.paid", payload: { id } }, null)
+      const wait = (id: number, topic = "orders.*") => ({
+        uses: "core.wait_event",
+        with: { topic, if: `event.payload.id == \`${id}\`` }
+      })
+      yield* publish(1)
+      yield* TestClock.adjust("1 second")
+      const later = yield* run({
+        pipeline: [
+          { id: "e", ...wait(1) },
+          { id: "x", ...value("${steps.e.payload.id} ${steps.e.topic}") }
+        ]
+      })
+      assert.strictEqual((yield* later.read).state, "waiting")
+      yield* publish(2)
+      assert.strictEqual((yield* later.read).state, "waiting")
+      yield* publish(1)
+      yield* publish(1)
+      yield* work
+      assert.strictEqual((yield* later.read).output?.steps["x"], "1 orders.paid")
+      const before = yield* run({
+        pipeline: [
+          { id: "pause", uses: "core.wait", with: { seconds: 60 } },
+          { id: "e", ...wait(3, "orders.paid") }
+        ]
+      })
+      yield* publish(3)
+      yield* after("61 seconds")
+      yield* work
+      assert.strictEqual(inWords(yield* before.read), "succeeded: pause succeeded, e succeeded")
+      const expired = yield* run({ pipeline: [{ ...wait(4), expires_seconds: 5 }] })
+      yield* after("6 seconds")
+      assert.strictEqual((yield* expired.read).error?.code, "expired")
+    })
+  )
+
+  it.effect("publishes an event once, whatever is tried again", () =>
+    Effect.gen(function* () {
+      const { actor } = yield* admin
+      const { id, read } = yield* run(
+        {
+          pipeline: [
+            { id: "tell", uses: "core.emit", with: { topic: "runs.told", payload: "${run.id}" } },
+            { id: "bad", uses: "core.fail", with: { message: "again", retryable: true } }
+          ]
+        },
+        { max_retries: 2, backoff_strategy: "fixed", backoff_seconds: 0 }
+      )
+      const found = yield* read
+      assert.strictEqual(found.attempt, 3)
+      const { items } = yield* (yield* Events).list(actor, "runs.told", { limit: 10, before: null })
+      assert.deepStrictEqual(
+        items.map(({ payload }) => payload),
+        [id]
+      )
+      assert.deepStrictEqual(found.steps[0]?.output, { event_id: items[0]?.id ?? null })
     })
   )
 })

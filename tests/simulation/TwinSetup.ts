@@ -64,6 +64,7 @@ export const addTask = (tables: Tables, created: TaskCreate, now: number, owner 
     snoozed_run_id: null,
     quarantined_at: null,
     quarantine_reason: null,
+    last_value: null,
     created_at: DateTime.unsafeMake(now),
     updated_at: DateTime.unsafeMake(now)
   }

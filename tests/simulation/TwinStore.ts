@@ -64,6 +64,8 @@ const lease = (tables: Tables, call: Call) =>
 const dueTasks = (tables: Tables, call: Call) =>
   DueTasks.of({
     fire: (now, limit, decide) => call("fire", () => Tasks.fire(tables, now, limit, decide)),
+    // Its tasks are of time.
+    closeWindows: () => Effect.succeed({ ended: 0, fired: 0 }),
     nextAt: call("nextAt", () => Tasks.nextAt(tables)),
     adoptZoneData: (limit) => call("adoptZoneData", () => Tasks.adoptZoneData(tables, limit))
   })
@@ -87,6 +89,7 @@ const plans = (tables: Tables, call: Call) =>
           return {
             params: params !== undefined && isObject(params) ? params : null,
             event: null,
+            events: null,
             known: [...(live?.steps.values() ?? [])],
             waits: [...(live?.waits.values() ?? [])],
             failed: live?.failed ?? null

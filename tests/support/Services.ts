@@ -5,6 +5,7 @@ import { Audit } from "../../src/layers/Audit.ts"
 import { AuditKeeper } from "../../src/layers/AuditKeeper.ts"
 import { AuditTrail } from "../../src/layers/AuditTrail.ts"
 import { AuthFailures } from "../../src/layers/AuthFailures.ts"
+import { AwaitedEvents } from "../../src/layers/AwaitedEvents.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
 import { ChildRuns } from "../../src/layers/ChildRuns.ts"
 import { Draining } from "../../src/layers/Draining.ts"
@@ -72,7 +73,6 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Reruns.layer,
     Approvals.layer,
     WorkItems.layer,
-    Events.layer,
     Health.layer,
     Idempotency.layer,
     Tokens.layer,
@@ -94,6 +94,8 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     ),
     Layer.provideMerge(DueTasks.layer),
     Layer.provideMerge(Layer.merge(Toolbox.layer, ToolBinding.layer)),
+    Layer.provideMerge(Events.layer),
+    Layer.provideMerge(AwaitedEvents.layer),
     Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, Heartbeats.layer)),
     Layer.provideMerge(Lease.layer),
     Layer.provideMerge(Layer.mergeAll(Extensions.layer, Secrets.layer)),

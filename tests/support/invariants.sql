@@ -46,7 +46,8 @@ SELECT t.id, t.fired_count, count(r.id) AS fired
 FROM task t LEFT JOIN (
   SELECT id, task_id FROM due_work WHERE trigger IN ('schedule', 'event', 'condition')
   UNION ALL
-  SELECT id, task_id FROM task_run WHERE trigger IN ('schedule', 'event', 'condition') AND skipped_from IS NULL) AS r
+  SELECT id, task_id FROM task_run WHERE trigger IN ('schedule', 'event', 'condition') AND skipped_from IS NULL
+    AND NOT (state = 'failed' AND lease_no = 0)) AS r
   ON r.task_id = t.id
 GROUP BY t.id, t.fired_count HAVING count(r.id) <> t.fired_count;
 
@@ -100,7 +101,36 @@ GROUP BY c.namespace, c.key, c."limit", c.in_use HAVING count(d.id) <> c.in_use 
 SELECT id, status, decided_through, next_run_at, next_due_at, quarantine_reason FROM task
 WHERE (status = 'active' AND schedule_kind IN ('cron', 'rrule', 'once') AND next_run_at IS NULL AND quarantined_at IS NULL)
   OR (quarantined_at IS NULL) <> (quarantine_reason IS NULL)
-  OR (next_run_at IS NULL) <> (next_due_at IS NULL)
+  OR (schedule_kind <> 'condition' AND (next_run_at IS NULL) <> (next_due_at IS NULL))
   OR next_run_at <= decided_through
   OR next_due_at < next_run_at
   OR (status IN ('completed', 'canceled') AND next_run_at IS NOT NULL);
+
+-- I9 an event is in one run or one open window of a task, or in none
+SELECT task_id, event_id, count(*) AS times
+FROM (
+  SELECT task_id, event_id::text FROM trigger_event
+  UNION ALL
+  SELECT o.task_id, e.value ->> 'id' FROM occurrence o CROSS JOIN LATERAL jsonb_array_elements(o.input -> 'events') AS e (value)
+  UNION ALL
+  SELECT task_id, substr(key, 3) FROM occurrence WHERE key LIKE 'e:%' AND (input IS NULL OR NOT input ? 'events')) AS heard
+GROUP BY task_id, event_id HAVING count(*) > 1;
+
+-- I9 an open window has the events that it says, the last of which its run is given
+SELECT w.task_id, w.key, w.size, count(e.position) AS events
+FROM trigger_window w FULL JOIN trigger_event e ON e.task_id = w.task_id AND e.key = w.key
+GROUP BY w.task_id, w.key, w.size, w.last
+HAVING w.size IS DISTINCT FROM count(e.position) OR w.size <> max(e.position) + 1
+  OR w.last ->> 'id' <> (array_agg(e.event_id::text ORDER BY e.position DESC))[1];
+
+-- I9 what a run of events is given ends with the event that it is said to go back to
+SELECT o.task_id, o.key FROM occurrence o
+WHERE o.input ? 'events' AND ('e:' || (o.input -> 'event' ->> 'id') <> o.key OR o.input -> 'events' -> -1 ->> 'id' <> o.input -> 'event' ->> 'id');
+
+-- I9 the last payload of a topic is that of its last event in the log
+SELECT l.namespace, l.topic, l.event_id FROM topic_last l JOIN event e ON e.id = l.event_id
+WHERE EXISTS (SELECT FROM event o WHERE o.namespace = l.namespace AND o.topic = l.topic AND o.outbox_id > e.outbox_id)
+  OR e.payload <> l.payload;
+
+-- I9 nothing runs that more than sixteen runs and events led to
+SELECT id, hops FROM due_work WHERE hops > 16;

@@ -13,7 +13,8 @@ import { start } from "./Services.ts"
 /** Takes away all tasks and runs, and sets the clock back to `start`. */
 export const fromStart = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
-  yield* sql`TRUNCATE task, task_revision, due_work, live_step, pending_item, occurrence, concurrency, task_run, run_step, outbox, backfill`
+  yield* sql`TRUNCATE task, task_revision, due_work, live_step, pending_item, occurrence, concurrency, task_run, run_step, outbox, backfill,
+    event, topic_last, trigger_window, trigger_event`
   yield* TestClock.setTime(start)
   yield* Effect.flatMap(History, (history) => history.prepare)
 }).pipe(Effect.orDie)
