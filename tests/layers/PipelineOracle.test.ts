@@ -8,8 +8,9 @@ import { Lease } from "../../src/layers/Lease.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Worker } from "../../src/layers/Worker.ts"
-import { type Call, interpret, type Outcome, type StepEnd } from "../domain/PipelineModel.ts"
+import { type Call, interpret, type ModelStep, type Outcome, type StepEnd } from "../domain/PipelineModel.ts"
 import { type Scenario, scenarios, worldOf } from "../domain/pipelineArbitrary.ts"
+import { seeded } from "../simulation/Chance.ts"
 import { admin, task } from "../support/fixtures.ts"
 import { invariantsHold } from "../support/invariants.ts"
 import { fromStart } from "../support/schedules.ts"
@@ -17,7 +18,7 @@ import { scripted } from "../support/scripted.ts"
 import { services } from "../support/Services.ts"
 
 /** For so long scenarios are drawn, from this seed on; set otherwise by hand for more of them. */
-const seconds = Number(process.env["ORACLE_SECONDS"] ?? 12)
+const seconds = Number(process.env["ORACLE_SECONDS"] ?? 7)
 const seed = Number(process.env["ORACLE_SEED"] ?? 1)
 
 /** Runs at a time; their steps share the statements that store them. */
@@ -113,18 +114,32 @@ const recorded = (runs: ReadonlyMap<string, ReadonlyArray<Call>>) =>
     )
   })
 
-/** Turns of the worker, with the answers of the tools as they come due, until nothing is left to do. */
-const workOut = Effect.gen(function* () {
-  const worker = yield* Worker
-  const lease = yield* Lease
-  for (let idle = 0; idle < 3;) {
-    const moved = (yield* worker.turn) + (yield* lease.promote)
-    const answered = yield* advance
-    idle = moved === 0 && !answered && (yield* worker.running) === 0 ? idle + 1 : 0
-  }
-})
+/**
+ * Turns of the worker, with the answers of the tools as they come due, until nothing is left to do. The lease of a run that `breaks`
+ * chooses is taken back meanwhile.
+ */
+const workOut = (breaks: () => boolean) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const worker = yield* Worker
+    const lease = yield* Lease
+    for (let idle = 0; idle < 3;) {
+      const moved = (yield* worker.turn) + (yield* lease.promote)
+      const { answered, broken } = yield* advance(breaks)
+      if (broken.length > 0) {
+        yield* sql`UPDATE due_work SET state = 'ready', locked_by = NULL, locked_until = NULL WHERE id = ANY (${broken}::uuid[])`
+        yield* worker.renew
+      }
+      idle = moved + answered + broken.length === 0 && (yield* worker.running) === 0 ? idle + 1 : 0
+    }
+  })
 
-const runAll = (actor: Actor, drawn: ReadonlyArray<Scenario>) =>
+const runAll = (
+  actor: Actor,
+  drawn: ReadonlyArray<Scenario>,
+  idempotent: (n: number) => boolean,
+  breaks: () => boolean
+) =>
   Effect.gen(function* () {
     yield* fromStart
     forget()
@@ -137,13 +152,29 @@ const runAll = (actor: Actor, drawn: ReadonlyArray<Scenario>) =>
           task({ schedule_expr: "0 0 1 1 *", payload: scenario.payload, ...scenario.task })
         )
         const id = yield* states.runNow(actor, created.id, null, null)
-        return { id, scenario, calls: write(id, worldOf(scenario), n % 2 === 0) }
+        return { id, scenario, ...write(id, worldOf(scenario), idempotent(n)) }
       })
     const runs = yield* Effect.forEach(drawn, make, { concurrency: 6 })
-    yield* workOut
+    yield* workOut(breaks)
     const became = yield* recorded(new Map(runs.map(({ calls, id }) => [id, calls])))
-    return runs.map(({ id, scenario }) => ({ id, scenario, found: became.get(id) }))
+    return runs.map((run) => ({ ...run, found: became.get(run.id) }))
   })
+
+/** One of the runs that came to something else than the rules say. */
+interface Differing {
+  readonly scenario: Scenario
+  readonly found: unknown
+  readonly wanted: Became
+}
+
+/** Fails with the smallest, which tells most. */
+const none = (differing: ReadonlyArray<Differing>, round: number) => {
+  const [first] = differing.toSorted((a, b) => size(a.scenario) - size(b.scenario))
+  if (first === undefined) return
+  const which = `${differing.length} of seed ${round}, such as ${JSON.stringify(first.scenario)}`
+  assert.deepStrictEqual(first.found, first.wanted, which)
+  assert.fail(which)
+}
 
 layer(services([["WORKER_CONCURRENCY", "100"]], pipeline), { timeout: 120_000 })("a pipeline of any form", (it) => {
   it.effect(
@@ -156,28 +187,19 @@ layer(services([["WORKER_CONCURRENCY", "100"]], pipeline), { timeout: 120_000 })
         let unsettled = 0
         for (let round = seed; performance.now() < end; round++) {
           const drawn = FastCheck.sample(scenarios({ graphs: true, timed: true }), { numRuns: together, seed: round })
-          const differing: Array<{ readonly scenario: Scenario; readonly found: unknown; readonly wanted: Became }> = []
-          for (const { found, id, scenario } of yield* runAll(actor, drawn)) {
-            const outcome = interpret(scenario.model, worldOf(scenario), id)
+          const differing: Array<Differing> = []
+          for (const { found, id, scenario } of yield* runAll(actor, drawn, (n) => n % 2 === 0, never)) {
             // What the rules leave open still comes to an end.
             assert.isDefined(found, JSON.stringify(scenario))
-            if (outcome.unsettled.length > 0) {
-              unsettled++
-              continue
+            const outcome = interpret(scenario.model, worldOf(scenario), id)
+            if (outcome.unsettled.length > 0) unsettled++
+            else {
+              compared++
+              const wanted = expected(outcome)
+              if (!same(found, wanted)) differing.push({ scenario, found, wanted })
             }
-            compared++
-            const wanted = expected(outcome)
-            if (JSON.stringify(sorted(found)) !== JSON.stringify(sorted(wanted)))
-              differing.push({ scenario, found, wanted })
           }
-          // The smallest tells most.
-          const [first] = differing.toSorted((a, b) => size(a.scenario) - size(b.scenario))
-          if (first !== undefined)
-            assert.deepStrictEqual(
-              first.found,
-              first.wanted,
-              `${differing.length} of seed ${round}, such as ${JSON.stringify(first.scenario)}`
-            )
+          none(differing, round)
         }
         yield* invariantsHold
         process.stdout.write(`${compared} pipelines as the rules say, ${unsettled} that they leave open\n`)
@@ -185,7 +207,65 @@ layer(services([["WORKER_CONCURRENCY", "100"]], pipeline), { timeout: 120_000 })
       }),
     { timeout: (seconds + 60) * 1000 }
   )
+
+  it.effect(
+    "comes to the same where leases are lost, and calls again only what nobody heard the answer of",
+    () =>
+      Effect.gen(function* () {
+        const { actor } = yield* admin
+        const end = performance.now() + seconds * 1000
+        let compared = 0
+        let repeated = 0
+        for (let round = seed; performance.now() < end; round++) {
+          const chance = seeded(round)
+          // At the same time only one call: what else ends first is another matter after a lost lease.
+          const drawn = FastCheck.sample(scenarios({ graphs: false, timed: true }), { numRuns: together, seed: -round })
+          const differing: Array<Differing> = []
+          const turned = drawn.map((scenario) => inTurn(scenario))
+          const runs = yield* runAll(actor, turned, never, () => chance.maybe(0.15))
+          for (const { calls, cut, found, id, scenario } of runs) {
+            const wanted = expected(interpret(scenario.model, worldOf(scenario), id))
+            const heard = new Set(inOrder(calls))
+            // The record counts every call that left.
+            const left = { ...wanted, counted: counts([...calls, ...cut]) }
+            compared++
+            repeated += cut.length
+            if (!same(found, left) || !inOrder(cut).every((one) => heard.has(one)))
+              differing.push({ scenario, found, wanted: left })
+          }
+          none(differing, round)
+        }
+        yield* invariantsHold
+        process.stdout.write(`${compared} pipelines over lost leases, ${repeated} calls made again\n`)
+        assert.isAbove(repeated, compared / 10)
+      }),
+    { timeout: (seconds + 60) * 1000 }
+  )
 })
+
+const never = () => false
+
+/** The scenario with one element of a for_each after the other. */
+const inTurn = (scenario: Scenario): Scenario => {
+  const turned = (steps: ReadonlyArray<ModelStep>) =>
+    steps.map((step) => (step.each === null ? step : { ...step, each: { ...step.each, parallel: 1 } }))
+  const { failure, main, maxRetries } = scenario.model
+  return {
+    ...scenario,
+    model: { main: turned(main), failure: turned(failure), maxRetries },
+    payload: oneAtATime(scenario.payload)
+  }
+}
+
+const oneAtATime = (payload: unknown): unknown => {
+  if (Array.isArray(payload)) return payload.map((one) => oneAtATime(one))
+  if (typeof payload !== "object" || payload === null) return payload
+  return Object.fromEntries(
+    Object.entries(payload).map(([key, value]) => [key, key === "max_parallel" ? 1 : oneAtATime(value)])
+  )
+}
+
+const same = (one: unknown, other: unknown) => JSON.stringify(sorted(one)) === JSON.stringify(sorted(other))
 
 const size = (scenario: Scenario) => JSON.stringify(scenario.model).length
 

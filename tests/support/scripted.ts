@@ -5,7 +5,14 @@ import type { ToolCall } from "../../src/domain/ToolCall.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
 import { plainTool } from "../../src/layers/Tool.ts"
 import { Tools } from "../../src/layers/Tools.ts"
-import type { Answer, Call, World } from "../domain/PipelineModel.ts"
+import type { Call, World } from "../domain/PipelineModel.ts"
+
+/** A call that waits for its answer; `first` where it is the first of its step in an attempt of the run. */
+interface Open {
+  readonly due: number
+  readonly first: boolean
+  readonly done: Deferred.Deferred<void>
+}
 
 /** A run whose tools follow a script, on a clock of its own. */
 interface Scripted {
@@ -13,8 +20,10 @@ interface Scripted {
   /** Of the tools: whether a repeated call does no harm. */
   readonly idempotent: boolean
   readonly calls: Array<Call>
+  /** Calls whose answer nobody heard: the lease of their run was lost. */
+  readonly cut: Array<Call>
   readonly counts: Map<string, number>
-  readonly open: Set<{ readonly due: number; readonly answer: Answer; readonly done: Deferred.Deferred<void> }>
+  readonly open: Set<Open>
   clock: number
   /** Requests to store that are not answered. */
   saving: number
@@ -38,11 +47,26 @@ export const scripted = () => {
       const place = `${step.id}:${item}`
       const n = (run.counts.get(place) ?? 0) + 1
       run.counts.set(place, n)
-      run.calls.push({ step: step.id, index: item, key: idempotencyKey, input: isObject(input) ? input : {} })
+      const tried = `${place}:${work.attempt}`
+      const first = !run.counts.has(tried)
+      run.counts.set(tried, 1)
+      const made = { step: step.id, index: item, key: idempotencyKey, input: isObject(input) ? input : {} }
+      run.calls.push(made)
       const answer = run.world(step.id, item, n)
-      const one = { due: run.clock + answer.takes, answer, done: yield* Deferred.make<void>() }
+      const one: Open = { due: run.clock + answer.takes, first, done: yield* Deferred.make<void>() }
       run.open.add(one)
-      yield* Deferred.await(one.done)
+      yield* Deferred.await(one.done).pipe(
+        // To the script it never happened.
+        Effect.onInterrupt(() =>
+          Effect.sync(() => {
+            run.open.delete(one)
+            run.counts.set(place, n - 1)
+            run.counts.delete(tried)
+            run.calls.splice(run.calls.indexOf(made), 1)
+            run.cut.push(made)
+          })
+        )
+      )
       if ("ok" in answer) return { output: answer.ok, simulated: false, log: undefined }
       return yield* new StepFailed({ code: codeOf(answer.code), message: "as written", retryable: answer.retryable })
     })
@@ -78,28 +102,50 @@ export const scripted = () => {
     )
   ).pipe(Layer.provide(Pipeline.layer), Layer.provide(tools))
 
-  /** Lets each run that can do nothing but wait come to its next answer, and gives it all that are due then. Answers whether one did. */
-  const advance = Effect.gen(function* () {
-    yield* pass
-    const due = [...runs.values()].flatMap((run) => {
-      if (run.saving > 0 || run.open.size === 0) return []
-      run.clock = Math.min(...[...run.open].map((one) => one.due))
-      const now = [...run.open].filter((one) => one.due === run.clock)
-      for (const one of now) run.open.delete(one)
-      return now
+  /**
+   * Lets each run that can do nothing but wait come to its next answer, and gives it all that are due then; one of those that
+   * `breaks` chooses gets no answer. Answers how many did, and the ids of the chosen.
+   */
+  const advance = (breaks: () => boolean) =>
+    Effect.gen(function* () {
+      yield* pass
+      const broken: Array<string> = []
+      const due: Array<Open> = []
+      for (const [id, run] of runs) {
+        if (run.saving > 0 || run.open.size === 0) continue
+        // How often a step was called in an attempt is not kept over leases.
+        if ([...run.open].every(({ first }) => first) && breaks()) {
+          broken.push(id)
+          continue
+        }
+        run.clock = Math.min(...[...run.open].map((one) => one.due))
+        for (const one of run.open) {
+          if (one.due !== run.clock) continue
+          run.open.delete(one)
+          due.push(one)
+        }
+      }
+      for (const { done } of due) yield* Deferred.succeed(done, undefined)
+      return { answered: due.length, broken }
     })
-    for (const { done } of due) yield* Deferred.succeed(done, undefined)
-    return due.length > 0
-  })
 
   return {
     pipeline,
     advance,
     /** Writes the script of a run. Its calls are in the answer as they come. */
-    write: (id: string, world: World, idempotent: boolean): ReadonlyArray<Call> => {
-      const calls: Array<Call> = []
-      runs.set(id, { world, idempotent, calls, counts: new Map(), open: new Set(), clock: 0, saving: 0 })
-      return calls
+    write: (id: string, world: World, idempotent: boolean): Pick<Scripted, "calls" | "cut"> => {
+      const run = {
+        world,
+        idempotent,
+        calls: [],
+        cut: [],
+        counts: new Map(),
+        open: new Set<Open>(),
+        clock: 0,
+        saving: 0
+      }
+      runs.set(id, run)
+      return run
     },
     forget: () => runs.clear()
   }
