@@ -34,6 +34,7 @@ import { SigningKeys } from "../../src/layers/SigningKeys.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Tokens } from "../../src/layers/Tokens.ts"
+import type { Tools } from "../../src/layers/Tools.ts"
 import * as Toolbox from "../../src/layers/Toolbox.ts"
 import { ToolBinding } from "../../src/layers/ToolBinding.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
@@ -59,9 +60,12 @@ const ready = Layer.effectDiscard(
 
 /**
  * Every service of the product over a fresh database and the tests' clock; no loop runs: a test takes each step itself.
- * `more` are settings.
+ * `more` are settings; `pipeline` may run the steps with other tools.
  */
-export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
+export const services = (
+  more: ReadonlyArray<readonly [string, string]> = [],
+  pipeline: Layer.Layer<Pipeline, never, Tools> = Pipeline.layer
+) =>
   Layer.mergeAll(
     ready,
     Scheduler.layer,
@@ -83,7 +87,7 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Layer.provideMerge(Runs.layer),
     Layer.provideMerge(
       Layer.mergeAll(
-        Pipeline.layer,
+        pipeline,
         AuditTrail.layer,
         Agents.layer,
         SigningKeys.layer,
