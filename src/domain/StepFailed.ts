@@ -16,6 +16,7 @@ export const ErrorCode = Schema.Literal(
   "tool_connection",
   "tool_response_too_large",
   "target_forbidden",
+  "forbidden",
   "timeout",
   "deadline",
   "budget_exceeded",

@@ -1,6 +1,8 @@
 import { Cause, Clock, DateTime, Duration, Effect, Exit, Option, Random } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import { delay } from "../domain/Retry.ts"
+import { standingProblem } from "../domain/Rights.ts"
+import type { Rights } from "../domain/Rights.ts"
 import type { RunError } from "../domain/Run.ts"
 import type { End } from "../domain/Settlement.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
@@ -115,12 +117,17 @@ const canceled: End = {
   error: runError(null, StepFailed.of("canceled", "the run was canceled"))
 }
 
-/** The end of a run that is over before it starts: canceled meanwhile, or too late by `start_within_seconds`. */
-export const withoutStart = (work: DueWork, now: number): End | null => {
+/**
+ * The end of a run that is over before it starts, or goes on: canceled meanwhile, too late by `start_within_seconds`, or of an owner
+ * that is disabled or removed by now.
+ */
+export const withoutStart = (work: DueWork, rights: Rights, now: number): End | null => {
   if (work.cancel_requested_at !== null) return canceled
-  return work.lease_no === 1 && work.start_by !== null && now > DateTime.toEpochMillis(work.start_by)
-    ? { outcome: "ended", state: "skipped", error: null, skip_reason: "expired" }
-    : null
+  if (work.lease_no === 1 && work.start_by !== null && now > DateTime.toEpochMillis(work.start_by)) {
+    return { outcome: "ended", state: "skipped", error: null, skip_reason: "expired" }
+  }
+  const problem = standingProblem(rights)
+  return problem === null ? null : { outcome: "ended", state: "failed", error: runError(null, problem) }
 }
 
 /** How a lease ends, by how its work ended at `now`; null where the lease is somebody else's by then. */

@@ -27,6 +27,7 @@ import { Queue } from "../../src/layers/Queue.ts"
 import { RateLimits } from "../../src/layers/RateLimits.ts"
 import { Redis } from "../../src/layers/Redis.ts"
 import { Reruns } from "../../src/layers/Reruns.ts"
+import { RunRights } from "../../src/layers/RunRights.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Secrets } from "../../src/layers/Secrets.ts"
@@ -100,7 +101,7 @@ export const services = (
     Layer.provideMerge(Layer.merge(Toolbox.layer, ToolBinding.layer)),
     Layer.provideMerge(Events.layer),
     Layer.provideMerge(AwaitedEvents.layer),
-    Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, Heartbeats.layer)),
+    Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, RunRights.layer, Heartbeats.layer)),
     Layer.provideMerge(Lease.layer),
     Layer.provideMerge(Layer.mergeAll(Extensions.layer, Secrets.layer)),
     Layer.provideMerge(JsonSchemas.layer),
