@@ -19,6 +19,7 @@ import { History } from "../../src/layers/History.ts"
 import { JsonSchemas } from "../../src/layers/JsonSchemas.ts"
 import { Idempotency } from "../../src/layers/Idempotency.ts"
 import { Lease } from "../../src/layers/Lease.ts"
+import { LogTail } from "../../src/layers/LogTail.ts"
 import { MasterKey } from "../../src/layers/MasterKey.ts"
 import { Occurrences } from "../../src/layers/Occurrences.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
@@ -83,7 +84,8 @@ export const services = (
     Tokens.layer,
     RateLimits.layer,
     AuthFailures.layer,
-    AuditKeeper.layer
+    AuditKeeper.layer,
+    LogTail.layer
   ).pipe(
     Layer.provideMerge(Runs.layer),
     Layer.provideMerge(
