@@ -16,7 +16,7 @@ import { find } from "../src/domain/Zone.ts"
 import { DryRunCreate } from "../src/http/PipelinesApi.ts"
 import { settings } from "../src/layers/EdgeSettings.ts"
 import { briefing } from "./domain/briefing.ts"
-import { blocksOf } from "./support/guide.ts"
+import { blocksOf } from "./support/blocks.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), "utf8")
@@ -78,8 +78,13 @@ const compiles = ({ dtstart, expr }: { readonly expr: string; readonly dtstart: 
 
 const accepted = (payload: typeof PipelineSpec.Type) => assert.isTrue(Either.isRight(check(payload, "/payload")))
 
-/** `Jmes…` stands for all files that begin so. */
-const covers = (name: string, file: string) => (name.endsWith("…") ? file.startsWith(name.slice(0, -1)) : name === file)
+/** `Jmes…` stands for all files that begin so, `…Api.ts` for all that end so. */
+const covers = (name: string, file: string) =>
+  name.endsWith("…")
+    ? file.startsWith(name.slice(0, -1))
+    : name.startsWith("…")
+      ? file.endsWith(name.slice(1))
+      : name === file
 
 const hasKey = (value: unknown, key: string) => typeof value === "object" && value !== null && key in value
 
@@ -103,7 +108,11 @@ describe("the documents", () => {
 
   it("link to what exists", () => {
     const links = documents.flatMap((path) =>
-      found(path, /\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g).map((to) => join(dirname(path), to))
+      [
+        ...read(path)
+          .replaceAll(/^```[^]*?^```$/gm, "")
+          .matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)
+      ].map(([, to = ""]) => join(dirname(path), to))
     )
     assert.isNotEmpty(links)
     assert.deepStrictEqual(
@@ -156,7 +165,7 @@ describe("the documents", () => {
     const rooms = list.split(/^### /m).slice(1)
     const lost = ["domain", "layers", "http", "programs"].flatMap((room) => {
       const text = rooms.find((one) => one.startsWith(`\`src/${room}\``)) ?? ""
-      const named = [...text.matchAll(/`([\w-]+(?:\.ts|…))`/g)].map(([, name = ""]) => name)
+      const named = [...text.matchAll(/`(…?[\w-]+(?:\.ts|…))`/g)].map(([, name = ""]) => name)
       const files = readdirSync(join(root, "src", room))
       const gone = named.filter((name) => !files.some((file) => covers(name, file)))
       return [...files.filter((file) => !named.some((name) => covers(name, file))), ...gone].map(

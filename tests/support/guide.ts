@@ -4,21 +4,8 @@ import type { Scope } from "effect"
 import { spawn } from "node:child_process"
 import { readFile } from "node:fs/promises"
 import { join } from "node:path"
+import { type Block, blocksOf } from "./blocks.ts"
 import { eventually, leash } from "./programs.ts"
-
-/** A block of code of a page. `terminal` marks what stays in a terminal of its own; `file` is the file that it shows. */
-export interface Block {
-  readonly lang: string
-  readonly terminal: boolean
-  readonly file: string | null
-  readonly text: string
-}
-
-/** The blocks of a page, in order. */
-export const blocksOf = (page: string): ReadonlyArray<Block> =>
-  [...page.matchAll(/(?:^\[(examples\/[\w./-]+)\]\([^)]*\)\n\n)?^```(\w+)( terminal)?\n([^]*?)^```$/gm)].map(
-    ([, file, lang = "", terminal, text = ""]) => ({ lang, terminal: terminal !== undefined, file: file ?? null, text })
-  )
 
 /** A shell that keeps its variables; whatever it started is gone when the scope closes. */
 const shell = (cwd: string): Effect.Effect<(commands: string) => Effect.Effect<string>, never, Scope.Scope> =>
