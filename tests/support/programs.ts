@@ -14,6 +14,9 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** Below `node_modules`, so that the bundles find the packages that are not bundled. */
 const builds = join(root, "node_modules/.cache/ordinaut-programs")
 
+/** No test run is at work with a build for longer. */
+const keptMillis = 2 * 3_600_000
+
 const changed = async (path: string): Promise<number> => {
   const found = await stat(path)
   if (!found.isDirectory()) return found.mtimeMs
@@ -33,9 +36,11 @@ const built = async () => {
   if (isThere) return folder
   await mkdir(builds, { recursive: true })
   await promisify(execFile)(process.execPath, ["--import", "tsx", "scripts/build.ts", folder], { cwd: root })
-  // Another test run may be at work with the build before this one.
-  const old = (await readdir(builds)).filter((each) => /^[\d.]+$/.test(each)).sort((a, b) => Number(b) - Number(a))
-  for (const each of old.slice(3)) await rm(join(builds, each), { recursive: true, force: true })
+  // Other test runs may be at work with builds from before this one.
+  for (const each of (await readdir(builds)).filter((one) => /^[\d.]+$/.test(one) && one !== name)) {
+    const age = Date.now() - (await stat(join(builds, each))).mtimeMs
+    if (age > keptMillis) await rm(join(builds, each), { recursive: true, force: true })
+  }
   return folder
 }
 
