@@ -37,6 +37,7 @@ import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Tokens } from "../../src/layers/Tokens.ts"
 import * as Toolbox from "../../src/layers/Toolbox.ts"
 import { ToolBinding } from "../../src/layers/ToolBinding.ts"
+import { Usages } from "../../src/layers/Usages.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
 import { WorkItems } from "../../src/layers/WorkItems.ts"
 import { Worker } from "../../src/layers/Worker.ts"
@@ -86,6 +87,7 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
       Layer.mergeAll(
         Pipeline.layer,
         AuditTrail.layer,
+        Usages.layer,
         Agents.layer,
         SigningKeys.layer,
         Queue.layer,
