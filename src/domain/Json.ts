@@ -98,6 +98,10 @@ export const storable = (value: unknown): Problem | undefined => {
   return fault === undefined ? undefined : { path: pointer(fault.path), message: fault.message }
 }
 
+/** A text that can be stored: what `storable` refuses in it becomes U+FFFD, and what is over `most` UTF-16 units is cut off. */
+export const storableText = (text: string, most: number): string =>
+  (text.length > most ? `${text.slice(0, most)}…` : text).replaceAll(/\p{Surrogate}|\0/gu, "\uFFFD")
+
 /** Bytes of a text in compact JSON, UTF-8, its quotes counted. */
 const textSize = (text: string): number => {
   let size = 2
@@ -182,4 +186,10 @@ export const MadeJson: Schema.Schema<JsonValue> = Schema.declare(
     description: "any JSON value",
     jsonSchema: { type: ["null", "boolean", "number", "string", "array", "object"] }
   }
+)
+
+/** The same of an object; a record of the schema library would copy it key by key, and lose a key `__proto__`. */
+export const MadeObject: Schema.Schema<JsonObject> = Schema.declare(
+  (value: unknown): value is JsonObject => typeof value === "object" && value !== null && !isArray(value),
+  { description: "any JSON values by name", jsonSchema: { type: "object" } }
 )

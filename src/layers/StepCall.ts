@@ -137,6 +137,7 @@ const calling = (
       }
       if (wait === undefined) {
         calls++
+        if (tool.outside) yield* hooks.leaves(input, open.calls + calls)
         const begun = yield* tool.begin(call)
         if (tool.metered) yield* admit(running, call)
         wait = yield* begin(begun, null)

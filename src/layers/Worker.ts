@@ -21,6 +21,7 @@ import { leaseIo } from "./RunIo.ts"
 import type { LeaseIo } from "./RunIo.ts"
 import { RunRights } from "./RunRights.ts"
 import * as Settings from "./Settings.ts"
+import { turnOf } from "./Settling.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** Most rows that one turn settles. */
@@ -154,7 +155,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         if (unsettled.length === 0 && capacity === 0) return 0
         const settled = fitting(unsettled, ({ steps }) => steps)
         const until = heldUntil()
-        const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone, line)
+        const { blocked, leased, lost } = yield* turnOf(lease, id, settled, capacity, alone, line)
         line = Line.served(line, leased)
         if (alone) isolation.began(leased.length > 0, performance.now())
         unsettled = unsettled.slice(settled.length)

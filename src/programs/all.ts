@@ -25,6 +25,7 @@ import * as Ingress from "../layers/Ingress.ts"
 import { JsonSchemas } from "../layers/JsonSchemas.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
+import { LogTail } from "../layers/LogTail.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
 import * as McpListings from "../layers/McpListings.ts"
 import * as Migrations from "../layers/Migrations.ts"
@@ -66,7 +67,8 @@ const Services = Layer.mergeAll(
   Tokens.layer,
   Scheduler.layer,
   Worker.layer,
-  AuditKeeper.layer
+  AuditKeeper.layer,
+  LogTail.layer
 ).pipe(
   Layer.provideMerge(Layer.mergeAll(Runs.layer, Queue.layer, Backfills.layer, EventStream.layer, ToolBinding.layer)),
   Layer.provideMerge(DueTasks.layer),
