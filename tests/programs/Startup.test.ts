@@ -88,6 +88,15 @@ describe("the start of a program", () => {
         const program = yield* Programs.ready(yield* Programs.runScript({ ORDINAUT_DATA_DIR: folder }), 45)
         const key = yield* Effect.promise(() => readFile(join(folder, "admin.key"), "utf8"))
         assert.include(program.output(), key.trim())
+        const parts = yield* eventually(
+          "health of all parts",
+          15,
+          Effect.promise(async () => {
+            const report = await (await fetch(`${program.url}/health`)).json()
+            return report.state === "healthy" ? report.parts : undefined
+          })
+        )
+        assert.match(parts.clock.detail, /^within \d+\.\d ms of the database's$/)
         assert.strictEqual(yield* program.stop("SIGINT"), 0)
         assert.isUndefined(yield* Programs.databasePid(folder))
       }),
