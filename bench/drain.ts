@@ -1,20 +1,31 @@
+import { randomBytes } from "node:crypto"
 import { mkdtemp, readFile, readdir, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { ConfigProvider, Effect, Layer, Logger, LogLevel } from "effect"
 import pg from "pg"
+import { Audit } from "../src/layers/Audit.ts"
+import { AwaitedEvents } from "../src/layers/AwaitedEvents.ts"
+import { ChildRuns } from "../src/layers/ChildRuns.ts"
 import * as Db from "../src/layers/Db.ts"
 import { Draining } from "../src/layers/Draining.ts"
 import { EmbeddedDb } from "../src/layers/EmbeddedDb.ts"
+import { Events } from "../src/layers/Events.ts"
+import { Extensions } from "../src/layers/Extensions.ts"
 import { Heartbeats } from "../src/layers/Heartbeats.ts"
+import { JsonSchemas } from "../src/layers/JsonSchemas.ts"
 import { Lease } from "../src/layers/Lease.ts"
+import { MasterKey } from "../src/layers/MasterKey.ts"
 import * as Migrations from "../src/layers/Migrations.ts"
 import { Pipeline } from "../src/layers/Pipeline.ts"
 import { Plans } from "../src/layers/Plans.ts"
-import { Tools } from "../src/layers/Tools.ts"
+import { RunRights } from "../src/layers/RunRights.ts"
+import { Secrets } from "../src/layers/Secrets.ts"
+import * as Toolbox from "../src/layers/Toolbox.ts"
 import { Wakeups } from "../src/layers/Wakeups.ts"
 import { Worker } from "../src/layers/Worker.ts"
+import * as WorkerLoop from "../src/layers/WorkerLoop.ts"
 
 /**
  * Drains queued one-step runs with a worker in this process, against a PostgreSQL of its own: `node --import tsx bench/drain.ts
@@ -94,6 +105,11 @@ const prepare = (url: string, keyed: boolean) =>
     await client.query("SELECT ensure_history((now() AT TIME ZONE 'UTC')::date, 2)")
     await client.query("ALTER TABLE task_revision DROP CONSTRAINT task_revision_task_id_fkey")
     await client.query(
+      `INSERT INTO agent (id, name, scopes, created_at)
+       SELECT ('018f0000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'agent-' || n, '{tasks:*}', now() FROM generate_series(0, $1) AS n`,
+      [agents - 1]
+    )
+    await client.query(
       "INSERT INTO task_revision (task_id, version, definition, created_at) VALUES ($1, 1, $2, now())",
       [taskId, definition]
     )
@@ -129,10 +145,14 @@ const clutter = async (url: string, keyed: boolean): Promise<() => Promise<void>
   return () => holder.end()
 }
 
-const worker = Worker.loop.pipe(
+const worker = WorkerLoop.loop.pipe(
   Layer.provide(Worker.layer),
-  Layer.provide([Pipeline.layer, Plans.layer, Lease.layer]),
-  Layer.provide([Tools.layer, Heartbeats.layer, Wakeups.layerLocal]),
+  Layer.provide(Pipeline.layer),
+  Layer.provide(Toolbox.layer),
+  Layer.provide(Events.layer),
+  Layer.provide([Plans.layer, ChildRuns.layer, RunRights.layer, AwaitedEvents.layer]),
+  Layer.provide([Lease.layer, Extensions.layer, Secrets.layer]),
+  Layer.provide([JsonSchemas.layer, Audit.layer, Heartbeats.layer, Wakeups.layerLocal, MasterKey.layer]),
   Layer.provide(Db.layerNamed("bench")),
   Layer.provide(Draining.layer)
 )
@@ -176,6 +196,7 @@ const round = async (server: string, postmaster: number, keyed: boolean, n: numb
   const config = ConfigProvider.fromMap(
     new Map([
       ["DATABASE_URL", url],
+      ["ORDINAUT_SECRET", randomBytes(32).toString("base64")],
       ["WORKER_CONCURRENCY", String(concurrency)]
     ])
   )

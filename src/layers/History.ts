@@ -86,6 +86,15 @@ export class History extends Context.Tag("ordinaut/History")<
             DELETE FROM outbox WHERE id = ANY (ARRAY(
               SELECT id FROM outbox WHERE at < ${before(at, eventDays)} AND first_number IS NOT NULL ORDER BY id LIMIT ${atOnce}))
             RETURNING id`)
+          // What a group never acknowledged goes with the entry.
+          yield* inBatches(sql`
+            DELETE FROM stream_pending WHERE ctid = ANY (ARRAY(
+              SELECT ctid FROM stream_pending WHERE number < (SELECT min(first_number) FROM outbox) LIMIT ${atOnce}))
+            RETURNING number`)
+          yield* inBatches(sql`
+            DELETE FROM ingress_dead WHERE id = ANY (ARRAY(
+              SELECT id FROM ingress_dead WHERE buried_at < ${before(at, eventDays)} LIMIT ${atOnce}))
+            RETURNING id`)
           yield* inBatches(sql`
             DELETE FROM occurrence WHERE ctid = ANY (ARRAY(SELECT ctid FROM occurrence o WHERE NOT EXISTS (SELECT FROM due_work d WHERE d.id = o.run_id) AND created_at < ${longest} LIMIT ${atOnce}))
             RETURNING key`)

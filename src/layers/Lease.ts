@@ -64,7 +64,10 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
     readonly suspects: Effect.Effect<boolean, StoreUnavailable>
     /** Lets waiting runs gain on the others: one priority for every ten minutes. Answers how many gained. */
     readonly age: Effect.Effect<number, StoreUnavailable>
-    /** Readies what is due from `later`, what has parked long enough, and what waits for a slot that is free. Answers how many. */
+    /**
+     * Ends runs that did not start in time as `expired`; readies what is due from `later`, what has parked long enough, and what waits
+     * for a slot that is free. Answers how many.
+     */
     readonly promote: Effect.Effect<number, StoreUnavailable>
     /**
      * Ends queued, blocked and waiting runs at once and asks running ones to stop. Joins the caller's transaction.

@@ -122,6 +122,11 @@ export const turnDuration = histogram(
 export const turnRows = histogram("ordinaut_turn_rows", [], "Rows that one turn settled and leased.", rows)
 export const workers = gauge("ordinaut_workers", [], "Workers with a fresh heartbeat.")
 export const schedulers = gauge("ordinaut_schedulers", [], "Schedulers with a fresh heartbeat.")
+export const waitingRuns = gauge(
+  "ordinaut_waiting_runs",
+  ["kind"],
+  "What unfinished runs wait for: external workers (tool), approvals, times and pauses (wait), events, child runs."
+)
 export const quarantinedTasks = gauge(
   "ordinaut_quarantined_tasks",
   [],

@@ -63,7 +63,11 @@ export class PipelineState {
       this.#open.set(callKey(known), known)
       return
     }
-    this.#bytes += sizeOf(known.output, 2 * mostGathered, maxDepth + 2) ?? mostGathered
+    // What a step gathered over an array is counted by its elements.
+    if (known.item >= 0 || step.forEach === undefined) {
+      for (const stored of [known.input, known.output])
+        this.#bytes += sizeOf(stored, 2 * mostOutput, maxDepth + 2) ?? 2 * mostOutput
+    }
     if (known.item >= 0) {
       const elements = this.#elements.get(step.id) ?? new Map<number, Known>()
       this.#elements.set(step.id, elements.set(known.item, known))
@@ -165,9 +169,4 @@ export class PipelineState {
 }
 
 /** A failure as runs and steps tell it. */
-export const runError = (stepId: string | null, error: StepFailed): RunError & JsonObject => ({
-  code: error.code,
-  message: error.message,
-  step_id: stepId,
-  retryable: error.retryable
-})
+export const runError = (stepId: string | null, error: StepFailed): RunError & JsonObject => error.toldOf(stepId)

@@ -1,14 +1,26 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { Effect } from "effect"
+import { archive, endedRow } from "./Archive.ts"
 
 /**
- * Statements that ready what is due from `later`, what has parked long enough, and what waits for a slot or an elder that is gone.
+ * Statements that end what can no longer start in time, and ready what is due from `later`, what has parked long enough, and what waits for a slot or an elder that is gone.
  * Answer how many rows.
  */
 export const promoteStatements = (sql: SqlClient.SqlClient) => {
   const hasElder = (row: string) =>
     sql`EXISTS (SELECT FROM due_work o WHERE o.task_id = ${sql(`${row}.task_id`)} AND o.id < ${sql(`${row}.id`)} AND o.backfill_id IS NULL)`
+  const archived = archive(sql)
   return Effect.fnUntraced(function* (at: Date) {
+    const late = yield* sql`
+      WITH given AS (SELECT * FROM live_step WHERE false),
+      ended AS (
+        DELETE FROM due_work d WHERE d.id = ANY (ARRAY(
+          SELECT id FROM due_work
+          WHERE lease_no = 0 AND start_by < ${at} AND state IN ('later', 'ready', 'blocked') AND NOT held
+          ORDER BY start_by LIMIT 1000 FOR UPDATE SKIP LOCKED))
+        RETURNING d.*, ${endedRow(sql, { state: "skipped", at, reason: "expired" })}),
+      ${archived}
+      SELECT id FROM ended`
     const due = yield* sql`
         UPDATE due_work d SET state = CASE WHEN d.serial AND ${hasElder("d")} THEN 'blocked' ELSE 'ready' END
         WHERE id = ANY (ARRAY(
@@ -38,6 +50,6 @@ export const promoteStatements = (sql: SqlClient.SqlClient) => {
           SELECT w.id FROM due_work w WHERE w.state = 'blocked' AND w.serial AND w.concurrency_key IS NULL AND NOT ${hasElder("w")}
           ORDER BY w.rank, w.due_at, w.id LIMIT 1000 FOR UPDATE SKIP LOCKED))
         RETURNING id`
-    return due.length + expired.length + unblocked.length + freed.length
+    return late.length + due.length + expired.length + unblocked.length + freed.length
   })
 }

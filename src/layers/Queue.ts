@@ -1,6 +1,7 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Context, DateTime, Effect, Layer, Schedule } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { WaitKind } from "../domain/Wait.ts"
 import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
 import { Heartbeats } from "./Heartbeats.ts"
@@ -34,6 +35,10 @@ export class Queue extends Context.Tag("ordinaut/Queue")<
             SELECT state, priority, count(*)::integer AS n, min(due_at) AS oldest, min(run_at) AS next FROM due_work GROUP BY 1, 2`
           const [quarantined] = yield* sql<{ n: number }>`
             SELECT count(*)::integer AS n FROM task WHERE quarantined_at IS NOT NULL AND status = 'active'`
+          const waits = yield* sql<{ kind: string; n: number }>`
+            SELECT kind, count(*)::integer AS n FROM pending_item WHERE result IS NULL GROUP BY 1`
+          for (const kind of WaitKind.literals)
+            Metrics.waitingRuns.add(waits.find((row) => row.kind === kind)?.n ?? 0, { kind })
           const ready = rows.filter(({ state }) => state === "ready")
           const ages = ready.map(({ oldest }) => Math.max(0, now - oldest.getTime()) / 1000)
           const later = rows.filter(({ state }) => state === "later").map(({ next }) => next.getTime())

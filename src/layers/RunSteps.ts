@@ -126,6 +126,8 @@ export const stepsOf = (
         }
       : {
           ...step,
+          // Under way when its worker was lost: the run waits to be leased again.
+          state: step.state === "running" && row.state === "queued" ? "pending" : step.state,
           id,
           uses,
           logs: step.logs ?? [],

@@ -37,6 +37,7 @@ import { RateLimits } from "../layers/RateLimits.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Reruns } from "../layers/Reruns.ts"
 import * as Resealing from "../layers/Resealing.ts"
+import { RunRights } from "../layers/RunRights.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
 import { Secrets } from "../layers/Secrets.ts"
@@ -91,7 +92,7 @@ const Main = Layer.mergeAll(
   Layer.provide(Listen.api("127.0.0.1")),
   Layer.provide(Services),
   Layer.provide(Events.layer),
-  Layer.provide([Plans.layer, ChildRuns.layer, AwaitedEvents.layer, Heartbeats.layer, History.layer]),
+  Layer.provide([Plans.layer, ChildRuns.layer, RunRights.layer, AwaitedEvents.layer, Heartbeats.layer, History.layer]),
   Layer.provide([Agents.layer, AuditTrail.layer, AuthFailures.layer, RateLimits.layer, SigningKeys.layer]),
   Layer.provide(Lease.layer),
   Layer.provide([Extensions.layer, Secrets.layer]),

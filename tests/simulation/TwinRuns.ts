@@ -136,8 +136,18 @@ export const age = (tables: Tables, now: number): number => {
   return gaining.length
 }
 
-/** Readies what is due, what has parked long enough, and what waits for a slot or an elder that is gone. Answers how many. */
+/** Ends what can no longer start in time; readies what is due, what has parked long enough, and what waits for a slot or an elder that is gone. Answers how many. */
 export const promote = (tables: Tables, now: number): number => {
+  const late = rowsWhere(
+    tables,
+    ({ held, lease_no, start_by, state }) =>
+      lease_no === 0 &&
+      start_by !== null &&
+      start_by < now &&
+      !held &&
+      (state === "later" || state === "ready" || state === "blocked")
+  )
+  for (const row of late) archive(tables, row, { state: "skipped", at: now, reason: "expired" })
   const due = rowsWhere(tables, ({ held, run_at, state }) => state === "later" && run_at <= now && !held)
   for (const row of due) row.state = row.serial && hasElder(tables, row) ? "blocked" : "ready"
   const expired = rowsWhere(
@@ -145,7 +155,7 @@ export const promote = (tables: Tables, now: number): number => {
     ({ expires_at, state }) => state === "parked" && expires_at !== null && expires_at <= now
   )
   for (const row of expired) row.state = "ready"
-  let readied = due.length + expired.length
+  let readied = late.length + due.length + expired.length
   const free = new Map<string, number>()
   for (const [key, { in_use, limit }] of tables.slots) free.set(key, limit - in_use)
   for (const row of rowsWhere(tables, ({ state }) => state === "blocked")) {

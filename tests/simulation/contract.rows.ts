@@ -138,6 +138,21 @@ export const rows: Record<string, Scenario> = {
     equal((yield* leaseOne()).key, "m:3")
   }),
 
+  "ends what can no longer start in time": Effect.gen(function* () {
+    const store = yield* Store
+    const leases = yield* Lease
+    const task = yield* store.task({ start_within_seconds: 10, concurrency_key: "k", concurrency_limit: 1 })
+    for (const n of [1, 2]) yield* queue(task, n)
+    yield* queue(task, 3, { due_at: store.start + 60_000 })
+    yield* lease(10)
+    yield* store.setTime(10_000)
+    equal(yield* leases.promote, 0)
+    yield* store.setTime(10_001)
+    equal(yield* leases.promote, 1)
+    equal(yield* store.unfinished, { "m:1": "leased lease 1 attempt 1", "m:3": "later lease 0 attempt 1" })
+    equal(yield* store.ended, { "m:2": "skipped expired attempt 1 lease 0 crashes 0 attempts 0" })
+  }),
+
   "cancels what is queued at once and asks what runs": Effect.gen(function* () {
     const store = yield* Store
     const leases = yield* Lease

@@ -29,6 +29,7 @@ import { Queue } from "../../src/layers/Queue.ts"
 import { RateLimits } from "../../src/layers/RateLimits.ts"
 import { Redis } from "../../src/layers/Redis.ts"
 import { Reruns } from "../../src/layers/Reruns.ts"
+import { RunRights } from "../../src/layers/RunRights.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Secrets } from "../../src/layers/Secrets.ts"
@@ -36,6 +37,7 @@ import { SigningKeys } from "../../src/layers/SigningKeys.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Tokens } from "../../src/layers/Tokens.ts"
+import type { Tools } from "../../src/layers/Tools.ts"
 import * as Toolbox from "../../src/layers/Toolbox.ts"
 import { ToolBinding } from "../../src/layers/ToolBinding.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
@@ -61,9 +63,12 @@ const ready = Layer.effectDiscard(
 
 /**
  * Every service of the product over a fresh database and the tests' clock; no loop runs: a test takes each step itself.
- * `more` are settings.
+ * `more` are settings; `pipeline` may run the steps with other tools.
  */
-export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
+export const services = (
+  more: ReadonlyArray<readonly [string, string]> = [],
+  pipeline: Layer.Layer<Pipeline, never, Tools> = Pipeline.layer
+) =>
   Layer.mergeAll(
     ready,
     Scheduler.layer,
@@ -86,7 +91,7 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Layer.provideMerge(Runs.layer),
     Layer.provideMerge(
       Layer.mergeAll(
-        Pipeline.layer,
+        pipeline,
         AuditTrail.layer,
         Agents.layer,
         SigningKeys.layer,
@@ -99,7 +104,7 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Layer.provideMerge(Layer.merge(Toolbox.layer, ToolBinding.layer)),
     Layer.provideMerge(Events.layer),
     Layer.provideMerge(AwaitedEvents.layer),
-    Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, Heartbeats.layer)),
+    Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, RunRights.layer, Heartbeats.layer)),
     Layer.provideMerge(Lease.layer),
     Layer.provideMerge(Layer.mergeAll(Extensions.layer, Secrets.layer)),
     Layer.provideMerge(JsonSchemas.layer),
