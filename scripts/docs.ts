@@ -1,4 +1,4 @@
-import { readFile, writeFile } from "node:fs/promises"
+import { readdir, readFile, writeFile } from "node:fs/promises"
 import { fileURLToPath, pathToFileURL } from "node:url"
 import { format, type FormatConfig } from "oxfmt"
 import * as Metrics from "../src/layers/Metrics.ts"
@@ -38,9 +38,10 @@ program with the variable's name and what it takes, and exit code 1.
 
 ${settings}
 
-The all-in-one program (\`npm start\`) needs none of them. Programs that run separately need \`DATABASE_URL\`; \`api\` and
-\`migrate\` need \`ORDINAUT_SECRET\` too, the same for both. \`ORDINAUT_ADMIN_KEY\` is read by \`migrate\` and by the all-in-one
-program, and only while there is no admin.
+The all-in-one program (\`npm start\`) needs none of them. Programs that run separately need \`DATABASE_URL\`; \`api\`,
+\`worker\` and \`migrate\` need \`ORDINAUT_SECRET\` too, the same for all: API keys are checked with it, and secrets and the
+credentials of extensions are opened with it. \`ORDINAUT_ADMIN_KEY\` is read by \`migrate\` and by the all-in-one program, and
+only while there is no admin.
 `
 
 const metricsPage = `# Metrics
@@ -62,6 +63,16 @@ const region = /(?<=<!-- configuration: made by scripts\/docs\.ts -->\n)[^]*?(?=
 
 const read = (path: string) => readFile(`${root}${path}`, "utf8")
 
+/** A block of code under a link to a file of `examples/` holds that file. */
+const shown = /^(\[(examples\/[\w./-]+)\]\((?:\.\.\/)*\2\)\n\n```\w+\n)[^]*?^```$/gm
+
+/** The page with the files that it shows as they are. */
+const withFiles = async (page: string) => {
+  const named = new Set([...page.matchAll(shown)].map(([, , path = ""]) => path))
+  const files = new Map(await Promise.all([...named].map(async (path) => [path, await read(path)] as const)))
+  return page.replace(shown, (_, head: string, path: string) => `${head}${files.get(path)}\`\`\``)
+}
+
 /** The file is oxfmt's own, whose command checks it against the same type. */
 const options = async () => JSON.parse(await read(".oxfmtrc.json")) as FormatConfig
 
@@ -75,10 +86,12 @@ const formatted = async (path: string, text: string) => {
 export const pages = async (): Promise<ReadonlyMap<string, string>> => {
   const readme = await read("README.md")
   if (!region.test(readme)) throw new Error("README.md has lost the lines between which the configuration stands")
+  const guides = (await readdir(`${root}docs/guides`)).map((name) => `docs/guides/${name}`)
   const wanted = [
     ["docs/configuration.md", configuration],
     ["docs/metrics.md", metricsPage],
-    ["README.md", readme.replace(region, () => `\n${settings}\n\n`)]
+    ["README.md", await withFiles(readme.replace(region, () => `\n${settings}\n\n`))],
+    ...(await Promise.all(guides.map(async (path) => [path, await withFiles(await read(path))] as const)))
   ] as const
   return new Map(await Promise.all(wanted.map(async ([path, text]) => [path, await formatted(path, text)] as const)))
 }

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, Either, Schema } from "effect"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
-import { dirname, join } from "node:path"
+import { dirname, join, sep } from "node:path"
 import { fileURLToPath } from "node:url"
 import { stale } from "../scripts/docs.ts"
 import { coreToolNames } from "../src/domain/CoreInputs.ts"
@@ -15,18 +15,25 @@ import { TaskCreate } from "../src/domain/Task.ts"
 import { find } from "../src/domain/Zone.ts"
 import { DryRunCreate } from "../src/http/PipelinesApi.ts"
 import { settings } from "../src/layers/EdgeSettings.ts"
+import { briefing } from "./domain/briefing.ts"
+import { blocksOf } from "./support/blocks.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const read = (path: string) => readFileSync(join(root, path), "utf8")
 
 const documents = [
-  ...["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"],
-  ...["docs", "docs/decisions"].flatMap((folder) =>
+  ...["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md"],
+  ...["docs", "docs/decisions", "docs/guides"].flatMap((folder) =>
     readdirSync(join(root, folder))
       .filter((name) => name.endsWith(".md"))
       .map((name) => `${folder}/${name}`)
   )
 ]
+
+/** Files that the guides show. */
+const examples = readdirSync(join(root, "examples"), { recursive: true, encoding: "utf8" })
+  .filter((path) => /\.(?:json|mjs)$/.test(path))
+  .map((path) => `examples/${path.split(sep).join("/")}`)
 
 const found = (path: string, pattern: RegExp) => [...read(path).matchAll(pattern)].map(([, text = ""]) => text)
 
@@ -71,6 +78,14 @@ const compiles = ({ dtstart, expr }: { readonly expr: string; readonly dtstart: 
 
 const accepted = (payload: typeof PipelineSpec.Type) => assert.isTrue(Either.isRight(check(payload, "/payload")))
 
+/** `Jmes…` stands for all files that begin so, `…Api.ts` for all that end so. */
+const covers = (name: string, file: string) =>
+  name.endsWith("…")
+    ? file.startsWith(name.slice(0, -1))
+    : name.startsWith("…")
+      ? file.endsWith(name.slice(1))
+      : name === file
+
 const hasKey = (value: unknown, key: string) => typeof value === "object" && value !== null && key in value
 
 describe("the documents", () => {
@@ -79,7 +94,8 @@ describe("the documents", () => {
   })
 
   it("name no environment variable that does not exist", () => {
-    const known = new Set([...settings.map(({ name }) => name), "CI", "NO_COLOR"])
+    const ofExamples = examples.flatMap((path) => found(path, /\bprocess\.env\.(\w+)/g))
+    const known = new Set([...settings.map(({ name }) => name), ...ofExamples, "CI", "NO_COLOR"])
     const named = documents.flatMap((path) =>
       found(path, /(?<![\w*])((?:[A-Z][A-Z0-9]*_)+[A-Z0-9]+)\b/g).map((name) => ({ path, name }))
     )
@@ -92,7 +108,11 @@ describe("the documents", () => {
 
   it("link to what exists", () => {
     const links = documents.flatMap((path) =>
-      found(path, /\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g).map((to) => join(dirname(path), to))
+      [
+        ...read(path)
+          .replaceAll(/^```[^]*?^```$/gm, "")
+          .matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)
+      ].map(([, to = ""]) => join(dirname(path), to))
     )
     assert.isNotEmpty(links)
     assert.deepStrictEqual(
@@ -115,6 +135,44 @@ describe("the documents", () => {
       named.filter((name) => !files.has(name)),
       []
     )
+  })
+
+  it("show the examples as they are, and each of them in one guide", () => {
+    const guides = documents.filter((path) => path.startsWith("docs/guides/"))
+    const shown = guides.flatMap((path) =>
+      blocksOf(read(path)).flatMap((block) => (block.file === null ? [] : [block]))
+    )
+    assert.sameMembers(
+      shown.map(({ file }) => file),
+      examples.filter((path) => path !== "examples/json.mjs")
+    )
+    for (const { file, text } of [...shown, ...blocksOf(read("README.md"))])
+      if (file !== null) assert.strictEqual(text, read(file), file)
+    const showcase = Schema.decodeUnknownSync(TaskCreate)(JSON.parse(read("examples/briefing/task.json")))
+    assert.deepStrictEqual<unknown>(showcase.payload.pipeline, briefing)
+  })
+
+  it("lead to every page", () => {
+    const led = new Set(found("README.md", /\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g))
+    assert.deepStrictEqual(
+      documents.filter((path) => !led.has(path) && path !== "README.md" && dirname(path) !== "docs/decisions"),
+      []
+    )
+  })
+
+  it("say where every file of the code belongs", () => {
+    const [, list = ""] = /^## What is where\n([^]*?)^## /m.exec(read("ARCHITECTURE.md")) ?? []
+    const rooms = list.split(/^### /m).slice(1)
+    const lost = ["domain", "layers", "http", "programs"].flatMap((room) => {
+      const text = rooms.find((one) => one.startsWith(`\`src/${room}\``)) ?? ""
+      const named = [...text.matchAll(/`(…?[\w-]+(?:\.ts|…))`/g)].map(([, name = ""]) => name)
+      const files = readdirSync(join(root, "src", room))
+      const gone = named.filter((name) => !files.some((file) => covers(name, file)))
+      return [...files.filter((file) => !named.some((name) => covers(name, file))), ...gone].map(
+        (file) => `${room}/${file}`
+      )
+    })
+    assert.deepStrictEqual(lost, [])
   })
 
   it("show a task that the API takes", () => {

@@ -67,7 +67,7 @@ export interface Served extends Program {
 export type Name = "all" | "api" | "scheduler" | "worker" | "migrate" | "audit-verify"
 
 /** A test run that is killed takes its programs along: they end themselves once they have another parent. */
-const leash = `data:text/javascript,${encodeURIComponent(
+export const leash = `data:text/javascript,${encodeURIComponent(
   `const parent = process.ppid; setInterval(() => process.ppid === parent || process.kill(process.pid, "SIGTERM"), 500).unref()`
 )}`
 
