@@ -17,6 +17,7 @@ import { ChildRuns } from "../../src/layers/ChildRuns.ts"
 import { Draining } from "../../src/layers/Draining.ts"
 import { History } from "../../src/layers/History.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
+import { Pulse } from "../../src/layers/Pulse.ts"
 import { RunRights } from "../../src/layers/RunRights.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Tools } from "../../src/layers/Tools.ts"
@@ -76,9 +77,9 @@ const programs: Record<
   worker: WorkerLoop.loop.pipe(
     Layer.provide(registered),
     Layer.provide(Worker.layer),
-    Layer.provide([Pipeline.layer, childless, permissive])
+    Layer.provide([Pipeline.layer, childless, permissive, Pulse.layer])
   ),
-  scheduler: Scheduler.loop.pipe(Layer.provide(Scheduler.layer), Layer.provide(idle))
+  scheduler: Scheduler.loop.pipe(Layer.provide(Scheduler.layer), Layer.provide([idle, Pulse.layer]))
 }
 
 /** Wake-ups that reach every process; now and then one is lost. */
