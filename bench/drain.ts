@@ -20,6 +20,7 @@ import { MasterKey } from "../src/layers/MasterKey.ts"
 import * as Migrations from "../src/layers/Migrations.ts"
 import { Pipeline } from "../src/layers/Pipeline.ts"
 import { Plans } from "../src/layers/Plans.ts"
+import { RunRights } from "../src/layers/RunRights.ts"
 import { Secrets } from "../src/layers/Secrets.ts"
 import * as Toolbox from "../src/layers/Toolbox.ts"
 import { Wakeups } from "../src/layers/Wakeups.ts"
@@ -104,6 +105,11 @@ const prepare = (url: string, keyed: boolean) =>
     await client.query("SELECT ensure_history((now() AT TIME ZONE 'UTC')::date, 2)")
     await client.query("ALTER TABLE task_revision DROP CONSTRAINT task_revision_task_id_fkey")
     await client.query(
+      `INSERT INTO agent (id, name, scopes, created_at)
+       SELECT ('018f0000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'agent-' || n, '{tasks:*}', now() FROM generate_series(0, $1) AS n`,
+      [agents - 1]
+    )
+    await client.query(
       "INSERT INTO task_revision (task_id, version, definition, created_at) VALUES ($1, 1, $2, now())",
       [taskId, definition]
     )
@@ -144,7 +150,7 @@ const worker = WorkerLoop.loop.pipe(
   Layer.provide(Pipeline.layer),
   Layer.provide(Toolbox.layer),
   Layer.provide(Events.layer),
-  Layer.provide([Plans.layer, ChildRuns.layer, AwaitedEvents.layer]),
+  Layer.provide([Plans.layer, ChildRuns.layer, RunRights.layer, AwaitedEvents.layer]),
   Layer.provide([Lease.layer, Extensions.layer, Secrets.layer]),
   Layer.provide([JsonSchemas.layer, Audit.layer, Heartbeats.layer, Wakeups.layerLocal, MasterKey.layer]),
   Layer.provide(Db.layerNamed("bench")),

@@ -59,13 +59,37 @@ export interface Caller extends Actor {
   readonly expires_at: number | null
 }
 
-/** A daily limit on a tool (or a pattern of tools) of one agent. */
+/** A daily limit on the tools of one agent whose addresses match `tool`, as it is stored and shown. */
 export const Budget = Schema.Struct({
-  tool: Schema.NonEmptyString.pipe(Schema.maxLength(200)),
-  calls_per_day: Schema.optionalWith(Schema.Int.pipe(Schema.nonNegative()), { exact: true }),
-  seconds_per_day: Schema.optionalWith(Schema.Number.pipe(Schema.nonNegative()), { exact: true }),
-  bytes_per_day: Schema.optionalWith(Schema.Int.pipe(Schema.nonNegative()), { exact: true })
-})
+  tool: Schema.String,
+  calls_per_day: Schema.optionalWith(Schema.Int, { exact: true }),
+  seconds_per_day: Schema.optionalWith(Schema.Number, { exact: true }),
+  bytes_per_day: Schema.optionalWith(Schema.Int, { exact: true })
+}).annotations({ identifier: "Budget" })
+export type Budget = typeof Budget.Type
+
+const mostOfABudget = 1e15
+
+/** A budget as it is given: a pattern that an address can match, and at least one limit. */
+const BudgetGiven = Schema.Struct({
+  tool: Schema.String.pipe(Schema.maxLength(200), Schema.pattern(/^[A-Za-z0-9_.*-]+$/)).annotations({
+    message: () => "is the address of a tool, such as core.http, in which * stands for any characters, as in mail.*"
+  }),
+  calls_per_day: Schema.optionalWith(Schema.Int.pipe(Schema.between(0, mostOfABudget)), { exact: true }),
+  seconds_per_day: Schema.optionalWith(Schema.Number.pipe(Schema.between(0, mostOfABudget)), { exact: true }),
+  bytes_per_day: Schema.optionalWith(Schema.Int.pipe(Schema.between(0, mostOfABudget)), { exact: true })
+}).pipe(
+  Schema.filter(
+    ({ bytes_per_day, calls_per_day, seconds_per_day }) =>
+      calls_per_day !== undefined ||
+      seconds_per_day !== undefined ||
+      bytes_per_day !== undefined || {
+        path: ["calls_per_day"],
+        message: "give at least one of calls_per_day, seconds_per_day and bytes_per_day"
+      }
+  ),
+  Schema.annotations({ identifier: "BudgetGiven" })
+)
 
 /** Name of an agent, unique in its namespace. */
 export const AgentName = Schema.String.pipe(Schema.pattern(/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/)).annotations({
@@ -79,7 +103,7 @@ const settable = {
   max_tasks: Schema.Int.pipe(Schema.between(0, 1_000_000)),
   max_concurrent_runs: Limit,
   rate_per_minute: Limit,
-  budgets: Schema.Array(Budget).pipe(Schema.maxItems(100))
+  budgets: Schema.Array(BudgetGiven).pipe(Schema.maxItems(100))
 }
 
 /** An API key as it is listed: never its secret. `id` is the public part of the key. */
@@ -97,6 +121,7 @@ export class Agent extends Schema.Class<Agent>("Agent")({
   name: AgentName,
   namespace: Schema.String,
   ...settable,
+  budgets: Schema.Array(Budget),
   keys: Schema.Array(KeyInfo),
   created_at: Instant
 }) {}

@@ -95,12 +95,7 @@ const bindingsOf = ({ errors, from, pipeline, steps }: DryState): Bindings => ({
   zone: from.zone
 })
 
-const runError = (step: CheckedStep, { code, message, retryable }: StepFailed): RunError & JsonObject => ({
-  code,
-  message,
-  step_id: step.id,
-  retryable
-})
+const runError = (step: CheckedStep, error: StepFailed): RunError & JsonObject => error.toldOf(step.id)
 
 /** What became of a step, and what later ones find under `errors`. */
 export interface Ended {

@@ -98,6 +98,10 @@ export const storable = (value: unknown): Problem | undefined => {
   return fault === undefined ? undefined : { path: pointer(fault.path), message: fault.message }
 }
 
+/** A text that can be stored: what `storable` refuses in it becomes U+FFFD, and what is over `most` UTF-16 units is cut off. */
+export const storableText = (text: string, most: number): string =>
+  (text.length > most ? `${text.slice(0, most)}…` : text).replaceAll(/\p{Surrogate}|\0/gu, "\uFFFD")
+
 /** Bytes of a text in compact JSON, UTF-8, its quotes counted. */
 const textSize = (text: string): number => {
   let size = 2

@@ -46,3 +46,10 @@ export class RateLimited extends Schema.TaggedError<RateLimited>()(
   { scope: RateScope, retry_after: Schema.Int },
   HttpApiSchema.annotations({ status: 429 })
 ) {}
+
+/** As many event streams are open as may be: of the agent, or at this process. */
+export class TooManyStreams extends Schema.TaggedError<TooManyStreams>()(
+  "TooManyStreams",
+  { scope: Schema.Literal("agent", "process"), limit: Schema.Int, retry_after: Schema.Int },
+  HttpApiSchema.annotations({ status: 429 })
+) {}

@@ -1,5 +1,7 @@
 import { Schema } from "effect"
 import { explain, type ExpressionError } from "./ExpressionError.ts"
+import { type JsonObject, storableText } from "./Json.ts"
+import type { RunError } from "./Run.ts"
 
 /** Why a step or a run failed: the closed list of the API. */
 export const ErrorCode = Schema.Literal(
@@ -14,6 +16,7 @@ export const ErrorCode = Schema.Literal(
   "tool_connection",
   "tool_response_too_large",
   "target_forbidden",
+  "forbidden",
   "timeout",
   "deadline",
   "budget_exceeded",
@@ -44,6 +47,9 @@ const retryable: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
  */
 export const isRetryable = (code: ErrorCode): boolean => retryable.has(code)
 
+/** UTF-16 units of a message at most. */
+const longestMessage = 4000
+
 /** A step ended in failure. `retryable` says whether another attempt may end otherwise. */
 export class StepFailed extends Schema.TaggedError<StepFailed>()("StepFailed", {
   code: ErrorCode,
@@ -58,4 +64,14 @@ export class StepFailed extends Schema.TaggedError<StepFailed>()("StepFailed", {
 
   /** The failure of a step whose template or condition cannot be evaluated; the message names the expression. */
   static readonly ofExpression = (error: ExpressionError): StepFailed => StepFailed.of(error.code, explain(error))
+
+  /** As runs and steps tell it. A message may quote what a tool answered, which nobody has checked. */
+  toldOf(stepId: string | null): RunError & JsonObject {
+    return {
+      code: this.code,
+      message: storableText(this.message, longestMessage),
+      step_id: stepId,
+      retryable: this.retryable
+    }
+  }
 }

@@ -12,6 +12,7 @@ import { PipelinesApi } from "./PipelinesApi.ts"
 import { RunsApi } from "./RunsApi.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
 import { SecretsApi } from "./SecretsApi.ts"
+import { StreamsApi } from "./StreamsApi.ts"
 import { SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
 import { WorkApi } from "./WorkApi.ts"
@@ -20,6 +21,7 @@ import { WorkApi } from "./WorkApi.ts"
 export class Api extends HttpApi.make("ordinaut")
   .add(TasksApi)
   .add(RunsApi)
+  .add(StreamsApi)
   .add(SchedulesApi)
   .add(PipelinesApi)
   .add(EventsApi)

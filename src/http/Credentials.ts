@@ -16,8 +16,22 @@ import { Tokens } from "../layers/Tokens.ts"
 import { network } from "./ClientAddress.ts"
 import { Visit } from "./Visit.ts"
 
+const keyPrefix = "ord_"
+
 /** Whether a bearer token is meant as an API key; anything else is judged as an access token. */
-export const isKey = (token: Redacted.Redacted): boolean => Redacted.value(token).startsWith("ord_")
+export const isKey = (token: Redacted.Redacted): boolean => Redacted.value(token).startsWith(keyPrefix)
+
+/** The text of a request's bearer token; empty where it has none. */
+export const bearerOf = ({ headers }: HttpServerRequest.HttpServerRequest): string =>
+  /^Bearer +(.*)$/i.exec(headers["authorization"] ?? "")?.[1] ?? ""
+
+/** Whom a bearer token names by now. Nothing is charged: for who looks again while an answer goes on. */
+export const standing = Effect.map(
+  Effect.all([Agents, Tokens]),
+  ([agents, tokens]) =>
+    (text: string) =>
+      text.startsWith(keyPrefix) ? agents.authenticate(text) : tokens.authenticate(text)
+)
 
 /** Fails where a counter has passed its limit. */
 const within = (standings: ReadonlyArray<Standing>) => {
@@ -50,8 +64,7 @@ export const addressCharge = Effect.map(EdgeSettings.rateAddress, (limit) => (ad
  * alone with `RateLimited` where there were too many from their address, or for their key: good ones pass whatever others tried.
  */
 export const caller = Effect.gen(function* () {
-  const agents = yield* Agents
-  const tokens = yield* Tokens
+  const standingOf = yield* standing
   const failures = yield* AuthFailures
   const limits = yield* RateLimits
   const charge = yield* charging
@@ -82,7 +95,7 @@ export const caller = Effect.gen(function* () {
       yield* charge([ofAddress(visit.address)])
       return yield* new Unauthorized()
     }
-    const found = yield* (isKey(token) ? agents.authenticate(text) : tokens.authenticate(text)).pipe(
+    const found = yield* standingOf(text).pipe(
       Effect.catchTag("Unauthorized", () =>
         Effect.zipRight(charge([ofAddress(visit.address)]), refused(text, visit.address))
       )

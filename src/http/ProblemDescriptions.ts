@@ -5,7 +5,7 @@ import type { BackfillNotFound } from "../domain/Backfill.ts"
 import type { EventNotFound } from "../domain/Event.ts"
 import type { IdempotencyKeyInUse, IdempotencyKeyReused } from "../domain/IdempotentAnswer.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
-import type { RateLimited } from "../domain/RateLimit.ts"
+import type { RateLimited, TooManyStreams } from "../domain/RateLimit.ts"
 import type { NotRetryable, RunExpired } from "../domain/Rerun.ts"
 import type { CredentialsUnreadable, ExtensionNotFound, ExtensionVersionMismatch } from "../domain/Registration.ts"
 import type { RunFinished, RunNotFound, StepNotFound } from "../domain/Run.ts"
@@ -47,6 +47,7 @@ export type ApiError =
   | SecretNotFound
   | StepNotFound
   | StoreUnavailable
+  | TooManyStreams
   | WorkItemNotFound
   | WorkLeaseLost
   | Task.DuplicateRun
@@ -255,6 +256,13 @@ export const descriptions: Descriptions = {
     status: 429,
     code: "rate_limited",
     detail: `too many ${overLimit[scope]} within a minute; try again in ${retry_after} s`,
+    headers: { "retry-after": String(retry_after) },
+    more: { scope }
+  }),
+  TooManyStreams: ({ limit, retry_after, scope }) => ({
+    status: 429,
+    code: "too_many_streams",
+    detail: `${scope === "agent" ? "this agent has" : "this process serves"} ${limit} open streams, which are as many as may be`,
     headers: { "retry-after": String(retry_after) },
     more: { scope }
   }),

@@ -28,6 +28,7 @@ import { BadRequest, guarded, maxBody, refusal } from "./Requests.ts"
 import { RunsHandlers } from "./RunsHandlers.ts"
 import { SchedulesHandlers } from "./SchedulesHandlers.ts"
 import { SecretsHandlers } from "./SecretsHandlers.ts"
+import { StreamsHandlers } from "./StreamsHandlers.ts"
 import { SystemHandlers } from "./SystemHandlers.ts"
 import { TasksHandlers } from "./TasksHandlers.ts"
 import { WorkHandlers } from "./WorkHandlers.ts"
@@ -151,6 +152,7 @@ const edge = HttpApiBuilder.middleware(
 const groups = [
   TasksHandlers,
   RunsHandlers,
+  StreamsHandlers,
   SchedulesHandlers,
   PipelinesHandlers,
   EventsHandlers,

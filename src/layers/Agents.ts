@@ -19,8 +19,8 @@ import * as Metrics from "./Metrics.ts"
 
 const { Agent, AgentExists, Forbidden, KeyNotFound, LastAdmin, Unauthorized, mayGrant } = AgentModel
 
-/** A disabled agent, a narrowed scope or a revoked key takes effect in every process within this time. */
-const credentialsFor = Duration.seconds(5)
+/** A disabled agent, a narrowed scope or a revoked key takes effect in every process within 5 s: this, and the time of the look. */
+const credentialsFor = Duration.seconds(4)
 /** `last_used_at` of a key is written at most once in this time. */
 const usedEvery = Duration.minutes(1)
 

@@ -1,16 +1,20 @@
 import { Clock, Context, Effect, Either, Layer } from "effect"
+import type { Permission } from "../domain/Agent.ts"
 import type { CheckedStep } from "../domain/CheckedPipeline.ts"
 import { coreInput, runCore } from "../domain/CoreTools.ts"
+import type { DueWork } from "../domain/DueWork.ts"
 import { parseInstant } from "../domain/Instant.ts"
 import { isObject } from "../domain/Json.ts"
 import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import { longestWaitSeconds } from "../domain/PipelineSpec.ts"
+import { permissionProblem } from "../domain/Rights.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { ToolCall } from "../domain/ToolCall.ts"
 import { ChildRuns } from "./ChildRuns.ts"
 import { Confidential } from "./Confidential.ts"
 import { Events } from "./Events.ts"
 import { HttpTool } from "./HttpTool.ts"
+import { RunRights } from "./RunRights.ts"
 import { defaultExpirySeconds, plainTool } from "./Tool.ts"
 import type { Begun, Tool } from "./Tool.ts"
 
@@ -23,12 +27,23 @@ export class CoreToolset extends Context.Tag("ordinaut/CoreToolset")<
     this,
     Effect.gen(function* () {
       const children = yield* ChildRuns
+      const rights = yield* RunRights
       const events = yield* Events
       const http = yield* HttpTool
       const confidential = yield* Confidential
 
+      /** Fails with `forbidden` where the owner of the task may not do by itself what the step does. */
+      const permitted = ({ agent_id }: DueWork, permission: Permission) =>
+        rights.one(agent_id).pipe(
+          Effect.catchTag("StoreUnavailable", () => StepFailed.of("internal", "the database did not answer")),
+          Effect.flatMap((found) => permissionProblem(found, permission) ?? Effect.void)
+        )
+
       const start = ({ idempotencyKey, work }: ToolCall, input: JsonObject) =>
-        children.start(work, idempotencyKey, String(input["task_id"]), objectOf(input, "params"))
+        Effect.zipRight(
+          permitted(work, "tasks:run"),
+          children.start(work, idempotencyKey, String(input["task_id"]), objectOf(input, "params"))
+        )
 
       const tools: Readonly<Record<string, Tool>> = {
         wait: waiting({
@@ -79,6 +94,7 @@ export class CoreToolset extends Context.Tag("ordinaut/CoreToolset")<
           call: (call) =>
             Effect.gen(function* () {
               const { payload = null, topic } = yield* coreInput("emit", call.input)
+              yield* permitted(call.work, "events:publish")
               const output = yield* events
                 .emit({ run: call.work, key: call.idempotencyKey, topic: String(topic), payload })
                 .pipe(

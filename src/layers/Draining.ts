@@ -14,13 +14,15 @@ export class Draining extends Context.Tag("ordinaut/Draining")<
     readonly fatal: Effect.Effect<never>
     readonly isDraining: Effect.Effect<boolean>
     readonly begin: Effect.Effect<void>
+    /** Returns when the program is about to stop: what would go on for ever ends then. */
+    readonly begun: Effect.Effect<void>
   }
 >() {
   static readonly layer = Layer.effect(
     this,
     Effect.gen(function* () {
       const dead = yield* Deferred.make<never>()
-      let draining = false
+      const begun = yield* Deferred.make<void>()
       return Draining.of({
         supervised: (loop) =>
           loop.pipe(
@@ -31,10 +33,9 @@ export class Draining extends Context.Tag("ordinaut/Draining")<
             Effect.asVoid
           ),
         fatal: Deferred.await(dead),
-        isDraining: Effect.sync(() => draining),
-        begin: Effect.sync(() => {
-          draining = true
-        })
+        isDraining: Deferred.isDone(begun),
+        begin: Effect.asVoid(Deferred.succeed(begun, undefined)),
+        begun: Deferred.await(begun)
       })
     })
   )

@@ -23,6 +23,24 @@ export const rateAuthFailures = integer(
   "failed authentications a minute of an address and of a key id"
 )
 
+/** Event streams that an agent may have open at once at one process of the API. */
+export const streamsAgent = integer(
+  "STREAMS_AGENT",
+  20,
+  1,
+  most,
+  "event streams that an agent may have open at once, at each process"
+)
+
+/** Event streams that one process of the API keeps open at once. */
+export const streamsProcess = integer(
+  "STREAMS_PROCESS",
+  500,
+  1,
+  most,
+  "event streams that a process keeps open at once"
+)
+
 /** A list with commas between; empty parts are left out. */
 const list = (text: string) =>
   text

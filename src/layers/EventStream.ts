@@ -66,6 +66,12 @@ export interface Numbered {
   readonly entry: LogEntry
 }
 
+/** The numbers of the log's oldest entry and of its newest; `oldest` = `newest` + 1 where all are past their retention. */
+export interface Bounds {
+  readonly oldest: number
+  readonly newest: number
+}
+
 /** The one publisher of the outbox, whichever process holds its row lock, and the log that it numbers. */
 export class EventStream extends Context.Tag("ordinaut/EventStream")<
   EventStream,
@@ -79,6 +85,12 @@ export class EventStream extends Context.Tag("ordinaut/EventStream")<
     readonly send: Effect.Effect<number, StoreUnavailable | RedisUnavailable>
     /** Entries after a number, in order, at most about `limit`. */
     readonly after: (number: number, limit: number) => Effect.Effect<ReadonlyArray<Numbered>, StoreUnavailable>
+    readonly bounds: Effect.Effect<Bounds, StoreUnavailable>
+    /** Whether a run's end (in `state`, at an instant) is told behind a number, or is yet to be told. */
+    readonly tellsEnd: (
+      run: { readonly id: string; readonly state: string; readonly at: Date },
+      behind: number
+    ) => Effect.Effect<boolean, StoreUnavailable>
   }
 >() {
   static readonly layer = Layer.effect(
@@ -127,6 +139,7 @@ export class EventStream extends Context.Tag("ordinaut/EventStream")<
           const { numbered, replaces, runs } = yield* number.pipe(sql.withTransaction)
           if (runs.length > 0) yield* wakeups.signal("work")
           if (replaces) yield* wakeups.signal("cancel")
+          if (numbered > 0) yield* wakeups.signal("log")
           return numbered
         }).pipe(Effect.withSpan("EventStream.number"), storeErrors),
 
@@ -144,7 +157,24 @@ export class EventStream extends Context.Tag("ordinaut/EventStream")<
           return (yield* add(previous, missing)) === previous ? missing.length : 0
         }).pipe(Effect.withSpan("EventStream.send"), storeErrors),
 
-        after: Effect.fn("EventStream.after")(after, storeErrors)
+        after: Effect.fn("EventStream.after")(after, storeErrors),
+
+        bounds: Effect.gen(function* () {
+          const [row] = yield* sql<Bounds>`
+            SELECT number::float8 AS newest, coalesce((SELECT min(first_number) FROM outbox), number + 1)::float8 AS oldest
+            FROM stream_head`
+          return row ?? (yield* Effect.dieMessage("stream_head has no row"))
+        }).pipe(Effect.withSpan("EventStream.bounds"), storeErrors),
+
+        tellsEnd: Effect.fn("EventStream.tellsEnd")(function* ({ at, id, state }, behind) {
+          const sought = { topic: `ordinaut.run.${state}`, payload: { run_id: id } }
+          const found = yield* sql`
+            SELECT FROM outbox o CROSS JOIN LATERAL jsonb_array_elements(o.entries) WITH ORDINALITY AS e (value, n)
+            WHERE o.at >= ${at} AND o.entries @> ${JSON.stringify([sought])}::jsonb AND e.value @> ${JSON.stringify(sought)}::jsonb
+              AND (o.first_number IS NULL OR o.first_number + e.n - 1 > ${behind} AND o.first_number >=
+                coalesce((SELECT max(first_number) FROM outbox WHERE first_number <= ${behind + 1}), 0)) LIMIT 1`
+          return found.length > 0
+        }, storeErrors)
       })
     })
   )

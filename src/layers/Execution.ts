@@ -1,6 +1,8 @@
 import { Cause, Clock, DateTime, Duration, Effect, Exit, Option, Random } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import { delay } from "../domain/Retry.ts"
+import { standingProblem } from "../domain/Rights.ts"
+import type { Rights } from "../domain/Rights.ts"
 import type { RunError } from "../domain/Run.ts"
 import type { End } from "../domain/Settlement.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
@@ -37,14 +39,14 @@ export const execute = (
   Effect.gen(function* () {
     if (plan === undefined) return yield* Effect.fail({ error: unreadable, notBefore: 0 })
     const run = pipeline.open(plan, work, input, io)
-    if (input.failed !== null) return yield* afterFailure(run, plan, work, { error: input.failed, notBefore: 0 })
-    const ended = yield* within(run.main, plan, work, io)
+    if (input.failed !== null) return yield* afterFailure(run, plan, { error: input.failed, notBefore: 0 })
+    const ended = yield* within(run.main, plan, work, input, io)
     if (ended.at === "done") return null
-    if (ended.at === "waiting") return parked(work, ended.until)
+    if (ended.at === "waiting") return { until: notPast(work, ended.until) }
     const { error, notBefore } = ended
     if (!isFinal(error, work, plan)) return yield* Effect.fail({ error, notBefore })
     if (plan.pipeline.failure.steps.length > 0) yield* io.save([], error)
-    return yield* afterFailure(run, plan, work, { error, notBefore })
+    return yield* afterFailure(run, plan, { error, notBefore })
   })
 
 type MainEnd =
@@ -57,12 +59,18 @@ const within = (
   main: PipelineRun["main"],
   { definition: { timeout_seconds } }: Plan,
   work: DueWork,
+  { waits }: RunInput,
   io: LeaseIo
 ): Effect.Effect<MainEnd> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const attemptLeft = timeout_seconds * 1000 - work.spent_ms
-    const runLeft = work.deadline_at === null ? Infinity : DateTime.toEpochMillis(work.deadline_at) - now
+    const runLeft = deadlineOf(work) - now
+    if (runLeft <= 0) {
+      // What waits would go on waiting before a timeout of no length could end it.
+      const stepId = waits.find(({ result }) => result === null)?.step_id ?? null
+      return { at: "failed", error: runError(stepId, overdue), notBefore: 0 }
+    }
     const ended = yield* Effect.timeoutOption(main, Duration.millis(Math.max(0, Math.min(attemptLeft, runLeft))))
     if (Option.isSome(ended)) {
       if (ended.value.at !== "failed") return ended.value
@@ -70,9 +78,7 @@ const within = (
       return { at: "failed", error: runError(step.id, error), notBefore: (error.retry_after_seconds ?? 0) * 1000 }
     }
     const error =
-      runLeft <= attemptLeft
-        ? StepFailed.of("deadline", "the run's deadline has passed")
-        : StepFailed.of("timeout", `the attempt took longer than ${timeout_seconds} s`)
+      runLeft <= attemptLeft ? overdue : StepFailed.of("timeout", `the attempt took longer than ${timeout_seconds} s`)
     const cut = io.unsaved().find(({ state }) => state === "canceled")
     return { at: "failed", error: runError(cut?.step_id ?? null, error), notBefore: 0 }
   })
@@ -82,24 +88,26 @@ const isFinal = (error: RunError, work: DueWork, plan: Plan): boolean =>
   !error.retryable || work.attempt > plan.definition.max_retries
 
 /** Runs what follows the final failure, which stays the run's end whatever becomes of it. */
-const afterFailure = (
-  run: PipelineRun,
-  plan: Plan,
-  work: DueWork,
-  failed: AttemptFailed
-): Effect.Effect<Parked, AttemptFailed> =>
+const afterFailure = (run: PipelineRun, plan: Plan, failed: AttemptFailed): Effect.Effect<Parked, AttemptFailed> =>
   Effect.gen(function* () {
     if (plan.pipeline.failure.steps.length === 0) return yield* Effect.fail(failed)
     const ended = yield* Effect.timeoutOption(run.failure, Duration.seconds(plan.definition.timeout_seconds))
     return Option.isSome(ended) && ended.value.at === "waiting"
-      ? parked(work, ended.value.until)
+      ? { until: ended.value.until }
       : yield* Effect.fail(failed)
   })
 
-/** Looked at again at the run's deadline, whatever it waits for. */
-const parked = ({ deadline_at }: DueWork, until: number | null): Parked => ({
-  until: deadline_at === null ? until : Math.min(until ?? Infinity, DateTime.toEpochMillis(deadline_at))
-})
+const overdue = StepFailed.of("deadline", "the run's deadline has passed")
+
+/** In epoch milliseconds; infinite where there is none. */
+const deadlineOf = ({ deadline_at }: DueWork): number =>
+  deadline_at === null ? Infinity : DateTime.toEpochMillis(deadline_at)
+
+/** The run is looked at again at its deadline, whatever it waits for. */
+const notPast = (work: DueWork, until: number | null): number | null => {
+  const first = Math.min(until ?? Infinity, deadlineOf(work))
+  return first === Infinity ? null : first
+}
 
 const unreadable = runError(null, StepFailed.of("internal", "the task's revision cannot be run by this version"))
 
@@ -109,12 +117,17 @@ const canceled: End = {
   error: runError(null, StepFailed.of("canceled", "the run was canceled"))
 }
 
-/** The end of a run that is over before it starts: canceled meanwhile, or too late by `start_within_seconds`. */
-export const withoutStart = (work: DueWork, now: number): End | null => {
+/**
+ * The end of a run that is over before it starts, or goes on: canceled meanwhile, too late by `start_within_seconds`, or of an owner
+ * that is disabled or removed by now.
+ */
+export const withoutStart = (work: DueWork, rights: Rights, now: number): End | null => {
   if (work.cancel_requested_at !== null) return canceled
-  return work.lease_no === 1 && work.start_by !== null && now > DateTime.toEpochMillis(work.start_by)
-    ? { outcome: "ended", state: "skipped", error: null, skip_reason: "expired" }
-    : null
+  if (work.lease_no === 1 && work.start_by !== null && now > DateTime.toEpochMillis(work.start_by)) {
+    return { outcome: "ended", state: "skipped", error: null, skip_reason: "expired" }
+  }
+  const problem = standingProblem(rights)
+  return problem === null ? null : { outcome: "ended", state: "failed", error: runError(null, problem) }
 }
 
 /** How a lease ends, by how its work ended at `now`; null where the lease is somebody else's by then. */
@@ -141,7 +154,7 @@ export const endOf = (
     )
     if (plan === undefined || isFinal(error, work, plan)) return { outcome: "ended", state: "failed", error }
     const pause = Math.max(notBefore, delay(plan.definition, work.attempt, yield* Random.next))
-    return { outcome: "retried", error, run_at: now + pause }
+    return { outcome: "retried", error, run_at: Math.min(now + pause, Math.max(now, deadlineOf(work))) }
   })
 
 const unexpected = (cause: Cause.Cause<AttemptFailed>, work: DueWork) =>

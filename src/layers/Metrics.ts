@@ -144,6 +144,7 @@ export const httpDuration = histogram(
   ["method", "route", "status"],
   "From a request's arrival to its answer."
 )
+export const openStreams = gauge("ordinaut_open_streams", [], "Event streams (Server-Sent Events) that are open.")
 export const authFailures = counter(
   "ordinaut_auth_failures_total",
   ["reason"],

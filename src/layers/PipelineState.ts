@@ -169,9 +169,4 @@ export class PipelineState {
 }
 
 /** A failure as runs and steps tell it. */
-export const runError = (stepId: string | null, error: StepFailed): RunError & JsonObject => ({
-  code: error.code,
-  message: error.message,
-  step_id: stepId,
-  retryable: error.retryable
-})
+export const runError = (stepId: string | null, error: StepFailed): RunError & JsonObject => error.toldOf(stepId)

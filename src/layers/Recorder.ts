@@ -16,10 +16,14 @@ const mostAtOnce = 100
 export const makeRecorder = (lease: typeof Lease.Service) =>
   Effect.gen(function* () {
     const waiting = yield* Queue.unbounded<Saving>()
-    const store = Effect.fnUntraced(function* (batch: ReadonlyArray<Saving>) {
+    const store: (batch: ReadonlyArray<Saving>) => Effect.Effect<void> = Effect.fnUntraced(function* (batch) {
       const stored = yield* Effect.exit(
         Effect.retry(lease.record(combined(batch.map(({ progress }) => progress))), Retries.loop)
       )
+      if (Exit.isFailure(stored) && batch.length > 1) {
+        // One of them is why the database refuses the statement; it alone is to end by that.
+        return yield* Effect.forEach(batch, (one) => store([one]), { discard: true })
+      }
       yield* Effect.forEach(
         batch,
         ({ held, progress }) =>
@@ -27,7 +31,7 @@ export const makeRecorder = (lease: typeof Lease.Service) =>
             held,
             Exit.match(stored, {
               onSuccess: (ids) => Exit.succeed(ids.has(progress.work.id)),
-              // A bug of the statement ends these runs; the recorder goes on.
+              // What cannot be stored ends its run; the recorder goes on.
               onFailure: (cause) => Exit.die(cause)
             })
           ),

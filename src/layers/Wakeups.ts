@@ -6,10 +6,10 @@ import * as Settings from "./Settings.ts"
 
 /**
  * What may have something to do: the scheduler (`schedule`), workers with free slots (`work`) or with runs that are to stop (`cancel`),
- * the publisher (`outbox`), external workers (`tool`).
+ * the publisher (`outbox`), those who follow what it numbered (`log`), external workers (`tool`).
  */
 export type Channel = (typeof channels)[number]
-const channels = ["schedule", "work", "cancel", "outbox", "tool"] as const
+const channels = ["schedule", "work", "cancel", "outbox", "log", "tool"] as const
 
 const forEach = <A, E, R>(make: (channel: Channel) => Effect.Effect<A, E, R>) =>
   Effect.all({
@@ -17,6 +17,7 @@ const forEach = <A, E, R>(make: (channel: Channel) => Effect.Effect<A, E, R>) =>
     work: make("work"),
     cancel: make("cancel"),
     outbox: make("outbox"),
+    log: make("log"),
     tool: make("tool")
   })
 

@@ -1,6 +1,7 @@
 import { Clock, Context, DateTime, Deferred, Duration, Effect, Fiber, FiberSet, Layer, Queue, Random } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import * as Line from "../domain/Line.ts"
+import { noRights } from "../domain/Rights.ts"
 import { fitting } from "../domain/Settlement.ts"
 import type { Settlement } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
@@ -18,7 +19,9 @@ import { makeRecorder } from "./Recorder.ts"
 import * as Retries from "./Retries.ts"
 import { leaseIo } from "./RunIo.ts"
 import type { LeaseIo } from "./RunIo.ts"
+import { RunRights } from "./RunRights.ts"
 import * as Settings from "./Settings.ts"
+import { turnOf } from "./Settling.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** Most rows that one turn settles. */
@@ -72,6 +75,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       const pipeline = yield* Pipeline
       const plans = yield* Plans
       const children = yield* ChildRuns
+      const rights = yield* RunRights
       const wakeups = yield* Wakeups
       const concurrency = yield* Settings.workerConcurrency
       const leaseFor = yield* Settings.leaseFor
@@ -151,7 +155,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         if (unsettled.length === 0 && capacity === 0) return 0
         const settled = fitting(unsettled, ({ steps }) => steps)
         const until = heldUntil()
-        const { blocked, leased, lost } = yield* lease.turn(id, settled, capacity, alone, line)
+        const { blocked, leased, lost } = yield* turnOf(lease, id, settled, capacity, alone, line)
         line = Line.served(line, leased)
         if (alone) isolation.began(leased.length > 0, performance.now())
         unsettled = unsettled.slice(settled.length)
@@ -163,11 +167,13 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
           )
         }
         if (leased.length > 0) {
-          const [ready, inputs] = yield* Effect.all([plans.load(leased), plans.inputs(leased)]).pipe(
-            Effect.tapError(() => Effect.forEach(leased, (work) => handBack(work, turnedAt), { discard: true }))
-          )
+          const [ready, inputs, owners] = yield* Effect.all([
+            plans.load(leased),
+            plans.inputs(leased),
+            rights.of(leased.map(({ agent_id }) => agent_id))
+          ]).pipe(Effect.tapError(() => Effect.forEach(leased, (work) => handBack(work, turnedAt), { discard: true })))
           for (const work of leased) {
-            const end = withoutStart(work, turnedAt)
+            const end = withoutStart(work, owners.get(work.agent_id) ?? noRights, turnedAt)
             if (end !== null) yield* settlements.offer({ work, steps: [], finished_at: turnedAt, ...end })
             // The answers took so long that another may have the run by now.
             else if (until < performance.now()) yield* handBack(work, turnedAt)

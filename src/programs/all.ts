@@ -25,6 +25,7 @@ import * as Ingress from "../layers/Ingress.ts"
 import { JsonSchemas } from "../layers/JsonSchemas.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
+import { LogTail } from "../layers/LogTail.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
 import * as McpListings from "../layers/McpListings.ts"
 import * as Migrations from "../layers/Migrations.ts"
@@ -36,6 +37,7 @@ import { RateLimits } from "../layers/RateLimits.ts"
 import { Redis } from "../layers/Redis.ts"
 import { Reruns } from "../layers/Reruns.ts"
 import * as Resealing from "../layers/Resealing.ts"
+import { RunRights } from "../layers/RunRights.ts"
 import { Runs } from "../layers/Runs.ts"
 import { Scheduler } from "../layers/Scheduler.ts"
 import { Secrets } from "../layers/Secrets.ts"
@@ -64,7 +66,8 @@ const Services = Layer.mergeAll(
   Tokens.layer,
   Scheduler.layer,
   Worker.layer,
-  AuditKeeper.layer
+  AuditKeeper.layer,
+  LogTail.layer
 ).pipe(
   Layer.provideMerge(Layer.mergeAll(Runs.layer, Queue.layer, Backfills.layer, EventStream.layer, ToolBinding.layer)),
   Layer.provideMerge(DueTasks.layer),
@@ -89,7 +92,7 @@ const Main = Layer.mergeAll(
   Layer.provide(Listen.api("127.0.0.1")),
   Layer.provide(Services),
   Layer.provide(Events.layer),
-  Layer.provide([Plans.layer, ChildRuns.layer, AwaitedEvents.layer, Heartbeats.layer, History.layer]),
+  Layer.provide([Plans.layer, ChildRuns.layer, RunRights.layer, AwaitedEvents.layer, Heartbeats.layer, History.layer]),
   Layer.provide([Agents.layer, AuditTrail.layer, AuthFailures.layer, RateLimits.layer, SigningKeys.layer]),
   Layer.provide(Lease.layer),
   Layer.provide([Extensions.layer, Secrets.layer]),

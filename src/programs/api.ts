@@ -22,6 +22,7 @@ import { JsonSchemas } from "../layers/JsonSchemas.ts"
 import { Idempotency } from "../layers/Idempotency.ts"
 import * as Launch from "../layers/Launch.ts"
 import { Lease } from "../layers/Lease.ts"
+import { LogTail } from "../layers/LogTail.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
 import * as Migrations from "../layers/Migrations.ts"
 import { Occurrences } from "../layers/Occurrences.ts"
@@ -64,6 +65,7 @@ const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
     Events.layer
   ]),
   Layer.provide([ToolBinding.layer, AwaitedEvents.layer]),
+  Layer.provide(LogTail.layer),
   Layer.provide([Health.layer, Queue.layer, EventStream.layer, Idempotency.layer, Tokens.layer]),
   Layer.provide([Extensions.layer, Secrets.layer]),
   Layer.provide([Lease.layer, Heartbeats.layer]),

@@ -19,6 +19,7 @@ import { Pipeline } from "../layers/Pipeline.ts"
 import { Plans } from "../layers/Plans.ts"
 import { Redis } from "../layers/Redis.ts"
 import { ChildRuns } from "../layers/ChildRuns.ts"
+import { RunRights } from "../layers/RunRights.ts"
 import { Secrets } from "../layers/Secrets.ts"
 import * as Toolbox from "../layers/Toolbox.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
@@ -31,7 +32,7 @@ const Loops = Layer.mergeAll(WorkerLoop.loop, History.loop, McpListings.loop).pi
   Layer.provide(Toolbox.layer),
   Layer.provide(Events.layer),
   Layer.provide(AwaitedEvents.layer),
-  Layer.provide([Plans.layer, ChildRuns.layer]),
+  Layer.provide([Plans.layer, ChildRuns.layer, RunRights.layer]),
   Layer.provide([Lease.layer, Extensions.layer, Secrets.layer]),
   Layer.provide([JsonSchemas.layer, Audit.layer, MasterKey.layer]),
   Layer.provide(Migrations.layerAwaited),

@@ -58,6 +58,33 @@ layer(services())("a pipeline", (it) => {
     })
   )
 
+  it.effect(
+    "ends at the run's deadline what waits and what was to be tried again, and lets on_failure take its time",
+    () =>
+      Effect.gen(function* () {
+        const later = { uses: "core.wait", with: { seconds: 3600 } }
+        const more = { deadline_seconds: 10 }
+        const waiting = yield* run({ pipeline: [{ id: "w", ...later }], on_failure: [{ id: "o", ...later }] }, more)
+        const failing = yield* run(
+          { pipeline: [{ id: "f", uses: "core.fail", with: { message: "no", retryable: true } }] },
+          { ...more, max_retries: 3, backoff_strategy: "fixed", backoff_seconds: 600 }
+        )
+        yield* after("9 seconds")
+        assert.strictEqual((yield* waiting.read).state, "waiting")
+        assert.strictEqual((yield* failing.read).state, "queued")
+        yield* after("1 second")
+        const failed = yield* failing.read
+        assert.deepStrictEqual([failed.state, failed.error?.code, failed.attempt], ["failed", "deadline", 2])
+        // The failure's own steps do not wake up again and again because the deadline has passed.
+        yield* work
+        assert.strictEqual((yield* waiting.read).state, "waiting")
+        yield* after("3600 seconds")
+        const found = yield* waiting.read
+        assert.deepInclude(found.error, { code: "deadline", step_id: "w" })
+        assert.strictEqual(inWords(found), "failed: w canceled, o succeeded")
+      })
+  )
+
   it.effect("starts nothing new after a failure", () =>
     Effect.gen(function* () {
       const { read } = yield* run({

@@ -6,7 +6,7 @@ import { Runs } from "../../src/layers/Runs.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Worker } from "../../src/layers/Worker.ts"
-import { admin, task, work } from "../support/fixtures.ts"
+import { admin, task, tickAfter, work } from "../support/fixtures.ts"
 import { services } from "../support/Services.ts"
 
 const started = (more: Record<string, unknown>, params: Record<string, string> | null = null) =>
@@ -28,6 +28,32 @@ layer(services())("a worker", (it) => {
       assert.strictEqual(state, "failed")
       assert.strictEqual(error?.code, "output_too_large")
       assert.strictEqual((yield* runs.get(actor, other.runId)).state, "succeeded")
+    })
+  )
+
+  it.effect("ends the run alone whose outputs the database refuses, at its end and before it waits", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`ALTER TABLE run_step ADD CONSTRAINT picky CHECK (output IS NULL OR output <> '"refused"')`
+      yield* sql`ALTER TABLE live_step ADD CONSTRAINT picky CHECK (output IS NULL OR output <> '"refused"')`
+      const first = { uses: "core.transform", with: { value: "${params.value}" } }
+      const states = []
+      for (const pipeline of [[first], [first, { uses: "core.wait", with: { seconds: 1 } }]]) {
+        const begun = yield* Effect.forEach(["fine", "refused", "well"], (value) =>
+          started({ max_retries: 0, payload: { pipeline } }, { value })
+        )
+        yield* work
+        yield* tickAfter(2000)
+        yield* work
+        for (const { actor, runId } of begun) {
+          const { error, state } = yield* (yield* Runs).get(actor, runId)
+          states.push(error?.code ?? state)
+        }
+      }
+      yield* sql`ALTER TABLE run_step DROP CONSTRAINT picky`
+      yield* sql`ALTER TABLE live_step DROP CONSTRAINT picky`
+      const expected = ["succeeded", "internal", "succeeded"]
+      assert.deepStrictEqual(states, [...expected, ...expected])
     })
   )
 

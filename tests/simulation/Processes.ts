@@ -1,10 +1,12 @@
 import { ConfigProvider, Context, Duration, Effect, Layer, Logger, LogLevel, Random } from "effect"
 import type { Fiber } from "effect"
+import type { Rights } from "../../src/domain/Rights.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
 import { ChildRuns } from "../../src/layers/ChildRuns.ts"
 import { Draining } from "../../src/layers/Draining.ts"
 import { History } from "../../src/layers/History.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
+import { RunRights } from "../../src/layers/RunRights.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Tools } from "../../src/layers/Tools.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
@@ -42,6 +44,12 @@ const registered = Layer.effectDiscard(
 
 const childless = Layer.mock(ChildRuns, { finish: Effect.succeed(0) })
 
+/** Every owner may do everything. */
+const unbounded: Rights = { standing: "active", scopes: ["admin"], budgets: [] }
+const permissive = Layer.mock(RunRights, {
+  of: (ids) => Effect.succeed(new Map(ids.map((id) => [id, unbounded])))
+})
+
 const idle = Layer.mergeAll(
   Layer.mock(Backfills, { advance: Effect.succeed(0) }),
   Layer.mock(History, { keep: Effect.void, prepare: Effect.void })
@@ -54,7 +62,7 @@ const programs: Record<
   worker: WorkerLoop.loop.pipe(
     Layer.provide(registered),
     Layer.provide(Worker.layer),
-    Layer.provide([Pipeline.layer, childless])
+    Layer.provide([Pipeline.layer, childless, permissive])
   ),
   scheduler: Scheduler.loop.pipe(Layer.provide(Scheduler.layer), Layer.provide(idle))
 }

@@ -19,6 +19,7 @@ import { History } from "../../src/layers/History.ts"
 import { JsonSchemas } from "../../src/layers/JsonSchemas.ts"
 import { Idempotency } from "../../src/layers/Idempotency.ts"
 import { Lease } from "../../src/layers/Lease.ts"
+import { LogTail } from "../../src/layers/LogTail.ts"
 import { MasterKey } from "../../src/layers/MasterKey.ts"
 import { Occurrences } from "../../src/layers/Occurrences.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
@@ -27,6 +28,7 @@ import { Queue } from "../../src/layers/Queue.ts"
 import { RateLimits } from "../../src/layers/RateLimits.ts"
 import { Redis } from "../../src/layers/Redis.ts"
 import { Reruns } from "../../src/layers/Reruns.ts"
+import { RunRights } from "../../src/layers/RunRights.ts"
 import { Runs } from "../../src/layers/Runs.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Secrets } from "../../src/layers/Secrets.ts"
@@ -34,6 +36,7 @@ import { SigningKeys } from "../../src/layers/SigningKeys.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Tokens } from "../../src/layers/Tokens.ts"
+import type { Tools } from "../../src/layers/Tools.ts"
 import * as Toolbox from "../../src/layers/Toolbox.ts"
 import { ToolBinding } from "../../src/layers/ToolBinding.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
@@ -59,9 +62,12 @@ const ready = Layer.effectDiscard(
 
 /**
  * Every service of the product over a fresh database and the tests' clock; no loop runs: a test takes each step itself.
- * `more` are settings.
+ * `more` are settings; `pipeline` may run the steps with other tools.
  */
-export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
+export const services = (
+  more: ReadonlyArray<readonly [string, string]> = [],
+  pipeline: Layer.Layer<Pipeline, never, Tools> = Pipeline.layer
+) =>
   Layer.mergeAll(
     ready,
     Scheduler.layer,
@@ -78,12 +84,13 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Tokens.layer,
     RateLimits.layer,
     AuthFailures.layer,
-    AuditKeeper.layer
+    AuditKeeper.layer,
+    LogTail.layer
   ).pipe(
     Layer.provideMerge(Runs.layer),
     Layer.provideMerge(
       Layer.mergeAll(
-        Pipeline.layer,
+        pipeline,
         AuditTrail.layer,
         Agents.layer,
         SigningKeys.layer,
@@ -96,7 +103,7 @@ export const services = (more: ReadonlyArray<readonly [string, string]> = []) =>
     Layer.provideMerge(Layer.merge(Toolbox.layer, ToolBinding.layer)),
     Layer.provideMerge(Events.layer),
     Layer.provideMerge(AwaitedEvents.layer),
-    Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, Heartbeats.layer)),
+    Layer.provideMerge(Layer.mergeAll(Plans.layer, ChildRuns.layer, RunRights.layer, Heartbeats.layer)),
     Layer.provideMerge(Lease.layer),
     Layer.provideMerge(Layer.mergeAll(Extensions.layer, Secrets.layer)),
     Layer.provideMerge(JsonSchemas.layer),
