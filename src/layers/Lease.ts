@@ -11,7 +11,7 @@ import { Renewals, storeErrors } from "./Db.ts"
 import { enqueueStatement } from "./Enqueue.ts"
 import * as Metrics from "./Metrics.ts"
 import { promoteStatements } from "./Promotion.ts"
-import { recordStatement } from "./Recording.ts"
+import { answerStatement, recordStatement } from "./Recording.ts"
 import { rescueStatement } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
 import { turnStatement } from "./Turn.ts"
@@ -106,6 +106,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
       const rescue = rescueStatement(sql, leaseFor)
       const enqueue = enqueueStatement(sql)
       const record = recordStatement(sql)
+      const answer = answerStatement(sql)
       const promote = promoteStatements(sql)
       const archived = archive(sql)
       const now = Effect.map(DateTime.now, DateTime.toDateUtc)
@@ -152,17 +153,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
 
         answer: Effect.fn("Lease.answer")(function* (answers) {
           if (answers.length === 0) return []
-          const rows = yield* sql<{ id: string }>`
-            WITH given AS MATERIALIZED (
-              SELECT * FROM jsonb_to_recordset(${JSON.stringify(answers)}::jsonb) AS g (id uuid, result jsonb)),
-            answered AS (
-              UPDATE pending_item p SET result = g.result, locked_until = NULL FROM given g
-              WHERE p.id = g.id AND p.result IS NULL RETURNING p.id, p.run_id),
-            signaled AS (
-              UPDATE due_work SET signals = signals + 1, state = CASE state WHEN 'parked' THEN 'ready' ELSE state END
-              WHERE id = ANY (ARRAY(SELECT run_id FROM answered)))
-            SELECT id FROM answered`
-          return rows.map(({ id }) => id)
+          return yield* answer(answers)
         }, storeErrors),
         line: Effect.fn("Lease.line")(look, storeErrors),
 

@@ -2,6 +2,7 @@ import type * as SqlClient from "@effect/sql/SqlClient"
 import type * as Statement from "@effect/sql/Statement"
 import { Effect } from "effect"
 import type { Progress, StepRecord } from "../domain/Settlement.ts"
+import type { Answer } from "../domain/Wait.ts"
 
 /** A step as `givenSteps` reads it. */
 export const stepRow = (runId: string, step: StepRecord) => ({
@@ -89,3 +90,16 @@ const awaitEvents = (sql: SqlClient.SqlClient, namespace: string) =>
 /** Of a transaction that accepts an event: whoever begins to wait comes before it or after. */
 export const acceptEvents = (sql: SqlClient.SqlClient, namespace: string) =>
   sql`SELECT pg_advisory_xact_lock_shared(hashtextextended(${`ordinaut.waits:${namespace}`}, 0))`
+
+/** One statement that writes what was waited for, each the first time alone, and signals the runs. Answers the ids that it wrote. */
+export const answerStatement = (sql: SqlClient.SqlClient) => (answers: ReadonlyArray<Answer>) =>
+  sql<{ id: string }>`
+    WITH given AS MATERIALIZED (
+      SELECT * FROM jsonb_to_recordset(${JSON.stringify(answers)}::jsonb) AS g (id uuid, result jsonb)),
+    answered AS (
+      UPDATE pending_item p SET result = g.result, locked_until = NULL FROM given g
+      WHERE p.id = g.id AND p.result IS NULL RETURNING p.id, p.run_id),
+    signaled AS (
+      UPDATE due_work SET signals = signals + 1, state = CASE state WHEN 'parked' THEN 'ready' ELSE state END
+      WHERE id = ANY (ARRAY(SELECT run_id FROM answered)))
+    SELECT id FROM answered`.pipe(Effect.map((rows) => rows.map(({ id }) => id)))
