@@ -187,3 +187,9 @@ export const MadeJson: Schema.Schema<JsonValue> = Schema.declare(
     jsonSchema: { type: ["null", "boolean", "number", "string", "array", "object"] }
   }
 )
+
+/** The same of an object; a record of the schema library would copy it key by key, and lose a key `__proto__`. */
+export const MadeObject: Schema.Schema<JsonObject> = Schema.declare(
+  (value: unknown): value is JsonObject => typeof value === "object" && value !== null && !isArray(value),
+  { description: "any JSON values by name", jsonSchema: { type: "object" } }
+)

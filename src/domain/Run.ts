@@ -1,7 +1,7 @@
 import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import { Schema } from "effect"
 import { Instant } from "./Instant.ts"
-import { JsonValue, MadeJson } from "./Json.ts"
+import { JsonValue, MadeJson, MadeObject } from "./Json.ts"
 
 export const RunId = Schema.UUID.pipe(Schema.brand("RunId"))
 export type RunId = typeof RunId.Type
@@ -125,7 +125,7 @@ export const Run = Schema.Struct({
   /** All events that the run stands for, oldest first; `event_id` is the last. */
   event_ids: Schema.Array(Schema.String),
   attempts: Schema.Array(Attempt),
-  output: Schema.NullOr(Schema.Struct({ steps: Schema.Record({ key: Schema.String, value: MadeJson }) })),
+  output: Schema.NullOr(Schema.Struct({ steps: MadeObject })),
   steps: Schema.Array(RunStep)
 }).annotations({ identifier: "Run" })
 export type Run = typeof Run.Type

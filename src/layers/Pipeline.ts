@@ -104,14 +104,12 @@ const asNeeded = (
   Effect.gen(function* () {
     const { io, state } = running
     const ends = yield* Queue.unbounded<readonly [number, StepEnd]>()
-    const started = new Set<number>()
+    // Not what the state says: there a step is finished before its failure is known here.
+    const met = new Set([...steps.entries()].flatMap(([place, { id }]) => (state.finished.has(id) ? [place] : [])))
+    const started = new Set(met)
     const waiting = new Map<number, number | null>()
     let underWay = 0
     let failed: PartEnd | null = null
-    const ended = (place: number) => {
-      const step = steps[place]
-      return step !== undefined && state.finished.has(step.id)
-    }
     const start = (place: number, step: CheckedStep) => {
       started.add(place)
       underWay++
@@ -120,8 +118,8 @@ const asNeeded = (
     for (;;) {
       for (const [place, step] of steps.entries()) {
         if (failed !== null || underWay >= mostAtOnce) break
-        const ready = (needs[place] ?? []).every((need) => ended(need))
-        if (ready && !started.has(place) && !state.finished.has(step.id)) yield* start(place, step)
+        const ready = (needs[place] ?? []).every((need) => met.has(need))
+        if (ready && !started.has(place)) yield* start(place, step)
       }
       if (underWay === 0) {
         if (failed !== null) return failed
@@ -143,7 +141,8 @@ const asNeeded = (
       underWay--
       const step = steps[place]
       if (end.at === "waiting") waiting.set(place, end.until)
-      if (end.at === "failed" && step?.onError === "fail") failed ??= { at: "failed", step, error: end.error }
+      else if (end.at === "failed" && step?.onError === "fail") failed ??= { at: "failed", step, error: end.error }
+      else met.add(place)
     }
   })
 

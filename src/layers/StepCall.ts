@@ -134,6 +134,7 @@ const calling = (
       }
       if (wait === undefined) {
         calls++
+        if (tool.outside) yield* hooks.leaves(input, open.calls + calls)
         wait = yield* begin(yield* tool.begin(call), null)
       }
       const end = endOfWait(wait, yield* Clock.currentTimeMillis)

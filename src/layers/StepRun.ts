@@ -190,6 +190,8 @@ export const runStep = (running: Running, step: CheckedStep): Effect.Effect<Step
           going = yield* one(next++)
         }
       })
+      // What came before is stored before a call leaves; such calls are not stored one by one.
+      if (tool.outside && tool.idempotent && known.size < outputs.length) yield* io.save([])
       yield* Effect.all(
         Array.from({ length: Math.min(maxParallel, outputs.length) }, () => hand),
         { concurrency: maxParallel, discard: true }

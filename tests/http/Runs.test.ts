@@ -26,6 +26,20 @@ const pipeline = [
 ]
 
 layer(apiServer())("a run", (it) => {
+  it.effect("shows the output of a step whatever its name is", () =>
+    Effect.gen(function* () {
+      const names = ["__proto__", "constructor", "toString"]
+      const steps = names.map((id) => ({ id, uses: "core.transform", with: { value: id } }))
+      const id = yield* runNow((yield* newTask({ payload: { pipeline: steps } })).id)
+      yield* work
+      const { output } = yield* read(id)
+      assert.deepStrictEqual(
+        Object.entries(output?.steps ?? {}),
+        names.map((name) => [name, name])
+      )
+    })
+  )
+
   it.effect("is queued at once, and shows its steps, its attempt and its trace once it is over", () =>
     Effect.gen(function* () {
       const task = yield* newTask({ payload: { params: { n: 1 }, pipeline }, labels: { a: "b" }, priority: 2 })

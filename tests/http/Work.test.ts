@@ -44,7 +44,7 @@ layer(apiServer())("external workers", (it) => {
       const { key } = yield* member("cruncher", ["work:execute"])
       const { read, run_id } = yield* started("a", [
         { id: "sum", uses: "a.crunch", with: { n: 3 } },
-        { id: "then", uses: "core.transform", with: { value: "${steps.sum.sum}" } }
+        { id: "after", uses: "core.transform", with: { value: "${steps.sum.sum}" } }
       ])
       assert.strictEqual((yield* read).state, "waiting")
       const item = yield* leaseOne(key, "a.crunch", { lease_seconds: 10 })
@@ -71,7 +71,7 @@ layer(apiServer())("external workers", (it) => {
       yield* work
       const run = yield* read
       assert.strictEqual(run.state, "succeeded")
-      assert.deepStrictEqual(run.output?.steps, { sum: { sum: 6 }, then: 6 })
+      assert.deepStrictEqual(run.output?.steps, { sum: { sum: 6 }, after: 6 })
     })
   )
 

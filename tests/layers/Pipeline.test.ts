@@ -1,3 +1,4 @@
+import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
 import { Effect, TestClock } from "effect"
 import type { JsonValue } from "../../src/domain/Json.ts"
@@ -7,10 +8,13 @@ import { History } from "../../src/layers/History.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { Reruns } from "../../src/layers/Reruns.ts"
 import { Runs } from "../../src/layers/Runs.ts"
+import { Extensions } from "../../src/layers/Extensions.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
+import { Worker } from "../../src/layers/Worker.ts"
 import { admin, task, work } from "../support/fixtures.ts"
 import { services } from "../support/Services.ts"
+import { give, toolServer } from "../support/toolServer.ts"
 
 /** Starts a run of a pipeline by hand and works as far as it goes. */
 const run = (payload: Record<string, unknown>, more: Record<string, unknown> = {}) =>
@@ -97,6 +101,20 @@ layer(services())("a pipeline", (it) => {
       const found = yield* read
       assert.deepInclude(found.error, { code: "failed", step_id: "a" })
       assert.strictEqual(inWords(found), "failed: a failed, b pending, c succeeded")
+    })
+  )
+
+  it.effect("starts nothing that needs a step that failed, also where others ended at the same moment", () =>
+    Effect.gen(function* () {
+      const { read } = yield* run({
+        pipeline: [
+          { id: "a", needs: [], if: "`false`", ...value(1) },
+          { id: "b", needs: ["a"], ...value("${params.nothing}") },
+          { id: "c", needs: [], if: "`false`", ...value(1) },
+          { id: "d", needs: ["b"], ...value(1) }
+        ]
+      })
+      assert.strictEqual(inWords(yield* read), "failed: a skipped, b failed, c skipped, d pending")
     })
   )
 
@@ -480,6 +498,83 @@ layer(services())("a pipeline", (it) => {
         [id]
       )
       assert.deepStrictEqual(found.steps[0]?.output, { event_id: items[0]?.id ?? null })
+    })
+  )
+})
+
+/** How the steps of a run stand in the store. */
+const storedSteps = (id: string) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const rows = yield* sql<{ step_id: string; state: string }>`
+      SELECT step_id, state FROM live_step WHERE run_id = ${id} AND kind = 'step' ORDER BY position, item`
+    return rows.map(({ state, step_id }) => `${step_id} ${state}`).join(", ")
+  })
+
+const privateAllowed = [["ORDINAUT_ALLOW_PRIVATE_TARGETS", "127.0.0.0/8"]] as const
+
+layer(services(privateAllowed))("a pipeline that calls outside", (it) => {
+  it.scoped("stores what a step put out before a for_each over it calls, also where calls may be repeated", () =>
+    Effect.gen(function* () {
+      const { actor } = yield* admin
+      // The elements are never answered.
+      const tools = yield* toolServer((call, response) =>
+        call.index < 0 ? void give(call, response, [1, 2]) : undefined
+      )
+      yield* (yield* Extensions).put(
+        actor,
+        "probe",
+        { kind: "http", base_url: tools.url, tools: [{ name: "list" }, { name: "one", idempotent: true }] },
+        null
+      )
+      const created = yield* (yield* Tasks).create(
+        actor,
+        task({
+          schedule_expr: "0 0 1 1 *",
+          payload: {
+            pipeline: [
+              { id: "list", uses: "probe.list" },
+              { id: "each", uses: "probe.one", for_each: "${steps.list}", with: "${item}" }
+            ]
+          }
+        })
+      )
+      const id = yield* (yield* TaskStates).runNow(actor, created.id, null, null)
+      yield* (yield* Worker).turn
+      yield* Effect.promise(async () => {
+        while (tools.calls.length < 3) await new Promise((resume) => setTimeout(resume, 5))
+      })
+      assert.include(yield* storedSteps(id), "list succeeded")
+    })
+  )
+
+  it.scoped("stores what a step put out before it starts a run to wait for", () =>
+    Effect.gen(function* () {
+      const { actor } = yield* admin
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`CREATE TABLE started (parent uuid, steps text)`
+      yield* sql`
+        CREATE FUNCTION keep_start() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+          INSERT INTO started SELECT NEW.parent_run_id, string_agg(step_id || ' ' || state, ', ' ORDER BY position)
+          FROM live_step WHERE run_id = NEW.parent_run_id AND kind = 'step';
+          RETURN NEW;
+        END $$`
+      yield* sql`
+        CREATE TRIGGER started BEFORE INSERT ON due_work FOR EACH ROW WHEN (NEW.parent_run_id IS NOT NULL)
+        EXECUTE FUNCTION keep_start()`
+      const child = yield* (yield* Tasks).create(actor, task({ schedule_expr: "0 0 1 1 *" }))
+      const { id, read } = yield* run({
+        pipeline: [
+          { id: "emit", uses: "core.emit", with: { topic: "a.b", payload: 1 } },
+          { id: "child", uses: "core.run_task", with: { task_id: child.id, wait: true } }
+        ]
+      })
+      yield* work
+      assert.strictEqual(inWords(yield* read), "succeeded: emit succeeded, child succeeded")
+      assert.deepStrictEqual(yield* sql`SELECT * FROM started`, [
+        { parent: id, steps: "emit succeeded, child running" }
+      ])
     })
   )
 })
