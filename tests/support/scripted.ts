@@ -74,6 +74,7 @@ export const scripted = () => {
   const tools = Layer.succeed(
     Tools,
     Tools.of({
+      admit: () => Effect.dieMessage("none of them is metered"),
       begun: () => Effect.void,
       find: (_plan, work) =>
         Effect.succeed(plainTool("http", { outside: true, idempotent: runs.get(work.id)?.idempotent === true, call }))
