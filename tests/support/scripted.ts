@@ -74,6 +74,7 @@ export const scripted = () => {
   const tools = Layer.succeed(
     Tools,
     Tools.of({
+      admit: () => Effect.dieMessage("none of them is metered"),
       begun: () => Effect.void,
       admit: () => Effect.dieMessage("none of them is metered"),
       find: (_plan, work) =>
