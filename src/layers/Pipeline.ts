@@ -108,10 +108,8 @@ const asNeeded = (
     const waiting = new Map<number, number | null>()
     let underWay = 0
     let failed: PartEnd | null = null
-    const ended = (place: number) => {
-      const step = steps[place]
-      return step !== undefined && state.finished.has(step.id)
-    }
+    // A step that has just failed is finished before its failure is heard here: only what was heard lets others start.
+    const ended = new Set(steps.flatMap(({ id }, place) => (state.finished.has(id) ? [place] : [])))
     const start = (place: number, step: CheckedStep) => {
       started.add(place)
       underWay++
@@ -120,8 +118,8 @@ const asNeeded = (
     for (;;) {
       for (const [place, step] of steps.entries()) {
         if (failed !== null || underWay >= mostAtOnce) break
-        const ready = (needs[place] ?? []).every((need) => ended(need))
-        if (ready && !started.has(place) && !state.finished.has(step.id)) yield* start(place, step)
+        const ready = (needs[place] ?? []).every((need) => ended.has(need))
+        if (ready && !started.has(place) && !ended.has(place)) yield* start(place, step)
       }
       if (underWay === 0) {
         if (failed !== null) return failed
@@ -143,6 +141,7 @@ const asNeeded = (
       underWay--
       const step = steps[place]
       if (end.at === "waiting") waiting.set(place, end.until)
+      else ended.add(place)
       if (end.at === "failed" && step?.onError === "fail") failed ??= { at: "failed", step, error: end.error }
     }
   })
