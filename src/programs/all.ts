@@ -62,14 +62,14 @@ const Services = Layer.mergeAll(
   TaskStates.layer,
   Reruns.layer,
   Occurrences.layer,
-  Health.layer,
+  Health.layerOfApi("scheduler", "worker"),
   Idempotency.layer,
   Tokens.layer,
   Scheduler.layer,
   Worker.layer,
-  AuditKeeper.layer,
   LogTail.layer
 ).pipe(
+  Layer.provideMerge(AuditKeeper.layer),
   Layer.provideMerge(Layer.mergeAll(Runs.layer, Queue.layer, Backfills.layer, EventStream.layer, ToolBinding.layer)),
   Layer.provideMerge(DueTasks.layer),
   Layer.provide(Pipeline.layer),

@@ -67,7 +67,8 @@ const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
   ]),
   Layer.provide([ToolBinding.layer, AwaitedEvents.layer]),
   Layer.provide(LogTail.layer),
-  Layer.provide([Health.layer, Queue.layer, EventStream.layer, Idempotency.layer, Tokens.layer]),
+  Layer.provide(Health.layerOfApi()),
+  Layer.provide([AuditKeeper.layer, Queue.layer, EventStream.layer, Idempotency.layer, Tokens.layer]),
   Layer.provide([Extensions.layer, Secrets.layer]),
   Layer.provide([Lease.layer, Heartbeats.layer]),
   Layer.provide([

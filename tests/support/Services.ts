@@ -24,6 +24,7 @@ import { MasterKey } from "../../src/layers/MasterKey.ts"
 import { Occurrences } from "../../src/layers/Occurrences.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
 import { Plans } from "../../src/layers/Plans.ts"
+import { Pulse } from "../../src/layers/Pulse.ts"
 import { Queue } from "../../src/layers/Queue.ts"
 import { RateLimits } from "../../src/layers/RateLimits.ts"
 import { Redis } from "../../src/layers/Redis.ts"
@@ -80,14 +81,14 @@ export const services = (
     Reruns.layer,
     Approvals.layer,
     WorkItems.layer,
-    Health.layer,
+    Health.layerOfApi(),
     Idempotency.layer,
     Tokens.layer,
     RateLimits.layer,
     AuthFailures.layer,
-    AuditKeeper.layer,
     LogTail.layer
   ).pipe(
+    Layer.provideMerge(AuditKeeper.layer),
     Layer.provideMerge(Runs.layer),
     Layer.provideMerge(
       Layer.mergeAll(
@@ -109,7 +110,9 @@ export const services = (
     Layer.provideMerge(Lease.layer),
     Layer.provideMerge(Layer.mergeAll(Extensions.layer, Secrets.layer)),
     Layer.provideMerge(JsonSchemas.layer),
-    Layer.provideMerge(Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer)),
+    Layer.provideMerge(
+      Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer, Pulse.layer)
+    ),
     // Not `TestDb`, which is a database of its own wherever it is mentioned: all services share this one.
     Layer.provideMerge(Layer.unwrapScoped(Effect.map(freshDatabase, (url) => dbAt(url)))),
     Layer.provide(settings(more)),

@@ -76,6 +76,7 @@ export const scripted = () => {
     Tools.of({
       admit: () => Effect.dieMessage("none of them is metered"),
       begun: () => Effect.void,
+      admit: () => Effect.dieMessage("none of them is metered"),
       find: (_plan, work) =>
         Effect.succeed(plainTool("http", { outside: true, idempotent: runs.get(work.id)?.idempotent === true, call }))
     })
