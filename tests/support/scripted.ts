@@ -74,7 +74,6 @@ export const scripted = () => {
   const tools = Layer.succeed(
     Tools,
     Tools.of({
-      admit: () => Effect.dieMessage("none of them is metered"),
       begun: () => Effect.void,
       admit: () => Effect.dieMessage("none of them is metered"),
       find: (_plan, work) =>
