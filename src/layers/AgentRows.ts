@@ -12,6 +12,10 @@ import * as Ids from "./Ids.ts"
 /** What is stored of a key's text: HMAC-SHA-256 under the server's pepper. */
 export const keyHash = (pepper: Uint8Array, key: string) => createHmac("sha256", pepper).update(key).digest()
 
+/** Agents `a` that an actor may see: an admin of `main` manages every namespace; everybody else sees their own. */
+export const visibleTo = (sql: SqlClient.SqlClient, actor: Actor) =>
+  actor.namespace === "main" && actor.scopes.includes("admin") ? sql`true` : sql`a.namespace = ${actor.namespace}`
+
 /** The statements on `agent` and `api_key`; new keys are hashed under `pepper`. */
 export const make = (sql: SqlClient.SqlClient, pepper: Uint8Array) => {
   const select = (where: Statement.Fragment) =>
@@ -23,9 +27,7 @@ export const make = (sql: SqlClient.SqlClient, pepper: Uint8Array) => {
           FROM api_key k WHERE k.agent_id = a.id AND k.revoked_at IS NULL), '[]') AS keys
       FROM agent a WHERE a.deleted_at IS NULL AND ${where}`.pipe(Effect.flatMap(decodeAgents))
 
-  /** An admin of `main` manages every namespace; everybody else sees their own. */
-  const visible = (actor: Actor) =>
-    actor.namespace === "main" && actor.scopes.includes("admin") ? sql`true` : sql`a.namespace = ${actor.namespace}`
+  const visible = (actor: Actor) => visibleTo(sql, actor)
 
   return {
     select,

@@ -6,6 +6,7 @@ import type { Settlement } from "../domain/Settlement.ts"
 import { archive } from "./Archive.ts"
 import { candidatesOf } from "./Candidates.ts"
 import { tellRuns } from "./Outbox.ts"
+import { usedCte } from "./Usages.ts"
 
 /** A row of the answer: a leased row with all its columns, or the id of another in `subject`. */
 export interface TurnRow {
@@ -53,6 +54,10 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
           d.told ->> 'skip_reason' AS skip_reason, 0 AS last_crash
         FROM deleted d),
       ${archived},
+      ${usedCte(
+        sql,
+        settled.flatMap(({ usage = [] }) => usage)
+      )}
       continued AS (
         UPDATE due_work d SET
           state = CASE WHEN d.cancel_requested_at IS NOT NULL THEN 'ready'

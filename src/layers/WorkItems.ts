@@ -5,6 +5,7 @@ import type { Actor } from "../domain/Agent.ts"
 import { redact, redactText, substitute } from "../domain/SecretReferences.ts"
 import { isRetryable } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { bytesOf, dayOf } from "../domain/Usage.ts"
 import type { WaitResult } from "../domain/Wait.ts"
 import { WorkItem, WorkLeaseLost } from "../domain/WorkItem.ts"
 import type { WorkDone, WorkFailed, WorkHeartbeat, WorkKept, WorkWanted } from "../domain/WorkItem.ts"
@@ -13,6 +14,7 @@ import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
 import { Lease } from "./Lease.ts"
 import { Secrets } from "./Secrets.ts"
+import { countUsage } from "./Usages.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** Without a wake-up, those who wait look for work this often. */
@@ -82,7 +84,7 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
         const chosen = tools.length === 0 ? sql`true` : sql`p.tool = ANY (${[...tools]}::text[])`
         const rows = yield* Effect.gen(function* () {
           const leased = yield* sql<{ id: string; lease: number; run_id: string }>`
-          UPDATE pending_item p SET lease_no = p.lease_no + 1, locked_by = ${actor.id}, locked_until = ${until}
+          UPDATE pending_item p SET lease_no = p.lease_no + 1, locked_by = ${actor.id}, locked_until = ${until}, leased_at = ${now}
           WHERE p.id = ANY (ARRAY(
             SELECT p.id FROM pending_item p JOIN extension e ON e.namespace = p.namespace AND e.name = split_part(p.tool, '.', 1)
             WHERE p.kind = 'tool' AND p.result IS NULL AND p.namespace = ${actor.namespace} AND e.kind = 'worker'
@@ -108,14 +110,23 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
       const finish = Effect.fnUntraced(function* (actor: Actor, id: string, token: string, result: WaitResult) {
         const now = DateTime.toDateUtc(yield* DateTime.now)
         const answered = yield* Effect.gen(function* () {
-          const [mine] = yield* sql<{ tool: string; secrets: ReadonlyArray<string> }>`
-            SELECT p.tool, coalesce(p.detail -> 'secrets', '[]') AS secrets FROM pending_item p
+          const [mine] = yield* sql<{
+            agent_id: string
+            tool: string
+            leased_at: Date | null
+            secrets: ReadonlyArray<string>
+          }>`
+            SELECT p.agent_id, p.tool, p.leased_at, coalesce(p.detail -> 'secrets', '[]') AS secrets FROM pending_item p
             WHERE ${held(actor, id, token, now)} FOR UPDATE`
           if (mine === undefined) return []
           const used = yield* valuesOf(actor.namespace, mine.tool, mine.secrets)
-          const taken = yield* store.answer([{ id, result: concealed(result, used) }])
-          if (taken.length > 0) yield* audit.record(entry(actor, did(result), "work_item", id, { tool: mine.tool }))
-          return taken
+          const answers = yield* store.answer([{ id, result: concealed(result, used) }])
+          const { agent_id, leased_at, tool } = mine
+          const seconds = (now.getTime() - (leased_at ?? now).getTime()) / 1000
+          const bytes = "output" in result ? bytesOf(result.output) : 0
+          yield* countUsage(sql, [{ agent_id, day: dayOf(now.getTime()), tool, calls: 0, seconds, bytes }])
+          if (answers.length > 0) yield* audit.record(entry(actor, did(result), "work_item", id, { tool }))
+          return answers
         }).pipe(sql.withTransaction)
         if (answered.length === 0) return yield* new WorkLeaseLost({ item_id: id })
         yield* wakeups.signal("work")

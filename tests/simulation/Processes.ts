@@ -1,4 +1,15 @@
-import { ConfigProvider, Context, Duration, Effect, Layer, Logger, LogLevel, Random } from "effect"
+import {
+  ConfigProvider,
+  Context,
+  Duration,
+  Effect,
+  Layer,
+  Logger,
+  LogLevel,
+  Random,
+  Runtime,
+  RuntimeFlags
+} from "effect"
 import type { Fiber } from "effect"
 import type { Rights } from "../../src/domain/Rights.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
@@ -32,6 +43,9 @@ export interface Fleet {
   readonly wakeups: Map<Machine, typeof Wakeups.Service>
   readonly settings: ReadonlyMap<string, string>
 }
+
+/** Nobody asks how many fibers a world had and how long they lived. */
+const runtime = Runtime.disableRuntimeFlag(Runtime.defaultRuntime, RuntimeFlags.RuntimeMetrics)
 
 /** Told of the worker's id before its loops start. */
 class Registry extends Context.Tag("simulation/Registry")<Registry, (id: string) => void>() {}
@@ -139,5 +153,5 @@ export const start = (
     Logger.withMinimumLogLevel(LogLevel.None),
     Effect.withTracerEnabled(false)
   )
-  return Effect.runFork(main, { scheduler: machine, immediate: false })
+  return Runtime.runFork(runtime)(main, { scheduler: machine, immediate: false })
 }

@@ -40,6 +40,7 @@ import { Tokens } from "../../src/layers/Tokens.ts"
 import type { Tools } from "../../src/layers/Tools.ts"
 import * as Toolbox from "../../src/layers/Toolbox.ts"
 import { ToolBinding } from "../../src/layers/ToolBinding.ts"
+import { Usages } from "../../src/layers/Usages.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
 import { WorkItems } from "../../src/layers/WorkItems.ts"
 import { Worker } from "../../src/layers/Worker.ts"
@@ -93,6 +94,7 @@ export const services = (
       Layer.mergeAll(
         pipeline,
         AuditTrail.layer,
+        Usages.layer,
         Agents.layer,
         SigningKeys.layer,
         Queue.layer,
