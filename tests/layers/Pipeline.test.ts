@@ -125,6 +125,20 @@ layer(services())("a pipeline", (it) => {
     })
   )
 
+  it.effect("starts nothing on a failure that comes at the same time as the end of another step", () =>
+    Effect.gen(function* () {
+      const sides = [
+        { id: "well", needs: [], ...value(1) },
+        { id: "ill", needs: [], ...fails }
+      ]
+      for (const pair of [sides, sides.toReversed()]) {
+        const { read } = yield* run({ pipeline: [...pair, { id: "both", needs: ["well", "ill"], ...value(1) }] })
+        const { steps } = yield* read
+        assert.strictEqual(steps[2]?.state, "pending")
+      }
+    })
+  )
+
   it.effect("runs a step over the elements of an array, and shows how each ended", () =>
     Effect.gen(function* () {
       const { actor, id, read } = yield* run({
