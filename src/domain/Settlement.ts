@@ -2,6 +2,7 @@ import type { DueWork } from "./DueWork.ts"
 import { maxDepth, sizeOf } from "./Json.ts"
 import type { JsonValue } from "./Json.ts"
 import type { RunError, SkipReason, StepState, Trigger } from "./Run.ts"
+import type { NewUsage } from "./Usage.ts"
 import type { NewWait } from "./Wait.ts"
 
 /** A run to be queued. `id` becomes the run's id; instants are epoch milliseconds. */
@@ -55,6 +56,8 @@ export interface Progress {
   readonly waits: ReadonlyArray<NewWait>
   /** Set once the run has failed for good, and only its `on_failure` goes on. */
   readonly failed: RunError | null
+  /** What its calls used; counted whether or not the lease still holds, for they were made. */
+  readonly usage?: ReadonlyArray<NewUsage>
 }
 
 /** How a lease ends. */
@@ -75,6 +78,8 @@ export type Settlement = End & {
   readonly work: DueWork
   readonly steps: ReadonlyArray<StepRecord>
   readonly finished_at: number
+  /** As in `Progress`. */
+  readonly usage?: ReadonlyArray<NewUsage>
 }
 
 /** What a turn did. */

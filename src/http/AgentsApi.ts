@@ -16,12 +16,15 @@ import {
   LastAdmin
 } from "../domain/Agent.ts"
 import { InvalidField } from "../domain/Task.ts"
-import { AgentsAdmin, AgentsRead } from "./Auth.ts"
+import { isDay, UsageOfDay } from "../domain/Usage.ts"
+import { AgentsAdmin, AgentsRead, AnyAgent } from "./Auth.ts"
 import { body } from "./Bounded.ts"
 import { paging, query } from "./Requests.ts"
 
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of an agent" }))
 const keyId = HttpApiSchema.param("keyId", Schema.String.annotations({ description: "id of a key" }))
+
+const Day = Schema.String.pipe(Schema.filter((text) => isDay(text) || "is a day such as 2026-03-02"))
 
 /** Who may act, and with what. */
 export class AgentsApi extends HttpApiGroup.make("agents")
@@ -67,6 +70,22 @@ export class AgentsApi extends HttpApiGroup.make("agents")
       .addError(LastAdmin)
       .middleware(AgentsAdmin)
       .annotate(OpenApi.Summary, "Remove an agent and revoke its keys")
+  )
+  .add(
+    HttpApiEndpoint.get("usage")`/agents/${id}/usage`
+      .setUrlParams(
+        query({
+          ...paging,
+          from: Schema.optionalWith(Day, { exact: true }),
+          to: Schema.optionalWith(Day, { exact: true })
+        })
+      )
+      .addSuccess(Schema.Struct({ items: Schema.Array(UsageOfDay), next_cursor: Schema.NullOr(Schema.String) }))
+      .addError(Forbidden)
+      .addError(AgentNotFound)
+      .addError(InvalidField)
+      .middleware(AnyAgent)
+      .annotate(OpenApi.Summary, "What the runs of an agent used of tools, by day; of others with agents:read")
   )
   .add(
     HttpApiEndpoint.post("issueKey")`/agents/${id}/keys`

@@ -7,10 +7,15 @@ import { Agent, AgentId, AgentNotFound } from "../domain/Agent.ts"
 import type { Actor, AgentCreate, KeyCreate } from "../domain/Agent.ts"
 import type { ApiKey } from "../domain/ApiKey.ts"
 import { isId } from "../domain/Id.ts"
+import * as AgentSlots from "./AgentSlots.ts"
 import * as Ids from "./Ids.ts"
 
 /** What is stored of a key's text: HMAC-SHA-256 under the server's pepper. */
 export const keyHash = (pepper: Uint8Array, key: string) => createHmac("sha256", pepper).update(key).digest()
+
+/** Agents `a` that an actor may see: an admin of `main` manages every namespace; everybody else sees their own. */
+export const visibleTo = (sql: SqlClient.SqlClient, actor: Actor) =>
+  actor.namespace === "main" && actor.scopes.includes("admin") ? sql`true` : sql`a.namespace = ${actor.namespace}`
 
 /** The statements on `agent` and `api_key`; new keys are hashed under `pepper`. */
 export const make = (sql: SqlClient.SqlClient, pepper: Uint8Array) => {
@@ -23,9 +28,7 @@ export const make = (sql: SqlClient.SqlClient, pepper: Uint8Array) => {
           FROM api_key k WHERE k.agent_id = a.id AND k.revoked_at IS NULL), '[]') AS keys
       FROM agent a WHERE a.deleted_at IS NULL AND ${where}`.pipe(Effect.flatMap(decodeAgents))
 
-  /** An admin of `main` manages every namespace; everybody else sees their own. */
-  const visible = (actor: Actor) =>
-    actor.namespace === "main" && actor.scopes.includes("admin") ? sql`true` : sql`a.namespace = ${actor.namespace}`
+  const visible = (actor: Actor) => visibleTo(sql, actor)
 
   return {
     select,
@@ -41,6 +44,7 @@ export const make = (sql: SqlClient.SqlClient, pepper: Uint8Array) => {
         INSERT INTO agent (id, name, namespace, scopes, disabled, max_tasks, max_concurrent_runs, rate_per_minute, budgets, created_at)
         VALUES (${id}, ${agent.name}, ${agent.namespace}, ${agent.scopes}::text[], ${agent.disabled}, ${agent.max_tasks},
           ${agent.max_concurrent_runs}, ${agent.rate_per_minute}, ${JSON.stringify(agent.budgets)}::jsonb, ${now})`
+      yield* AgentSlots.make(sql).begin(id, agent.max_concurrent_runs)
       return id
     }),
     insertKey: Effect.fnUntraced(function* (agentId: string, key: ApiKey, input: KeyCreate) {

@@ -19,20 +19,27 @@ export class Audit extends Context.Tag("ordinaut/Audit")<
   static readonly layer = Layer.effect(
     this,
     Effect.gen(function* () {
-      const sql = yield* SqlClient.SqlClient
+      const append = appending(yield* SqlClient.SqlClient)
       return Audit.of({
-        record: Effect.fn("Audit.record")(function* (entry) {
-          const at = DateTime.toDate(yield* DateTime.now)
-          const requestId = yield* RequestId
-          yield* sql`
-            SELECT audit_append(ROW(
-              ${entry.actor}::text, 0, ${at}::timestamptz, ${entry.actor}::text, ${entry.action}::text, ${entry.subject_kind}::text,
-              ${entry.subject_id}::text, ${entry.namespace}::text, ${json(entry.before)}::jsonb, ${json(entry.after)}::jsonb,
-              ${requestId}::text, '\\x'::bytea)::audit_log)`
-        }, storeErrors)
+        record: Effect.fn("Audit.record")((entry) => append([entry]), storeErrors)
       })
     })
   )
 }
 
-const json = (value: unknown) => (value === null ? null : JSON.stringify(value))
+/**
+ * `record` of any number of entries by one statement, for who makes changes in batches: in their order, each in the chain of its
+ * actor.
+ */
+export const appending = (sql: SqlClient.SqlClient) =>
+  Effect.fnUntraced(function* (entries: ReadonlyArray<AuditEntry>) {
+    if (entries.length === 0) return
+    const at = DateTime.toDate(yield* DateTime.now)
+    const requestId = yield* RequestId
+    yield* sql`
+      SELECT audit_append(ROW(
+        e.actor, 0, ${at}::timestamptz, e.actor, e.action, e.subject_kind, e.subject_id, e.namespace, nullif(e.before, 'null'),
+        nullif(e.after, 'null'), ${requestId}::text, '\\x'::bytea)::audit_log)
+      FROM jsonb_to_recordset(${JSON.stringify(entries)}::jsonb) AS e (actor text, namespace text, action text, subject_kind text,
+        subject_id text, before jsonb, after jsonb)`
+  })

@@ -37,6 +37,8 @@ export class AuditKeeper extends Context.Tag("ordinaut/AuditKeeper")<
      * that is broken there is left as it is. Answers how many entries went.
      */
     readonly drop: Effect.Effect<number, StoreUnavailable>
+    /** What `check` has found in this process: the first broken link, and whether it has looked at anything yet. */
+    readonly found: Effect.Effect<{ readonly checked: boolean; readonly broken: Link | null }>
   }
 >() {
   static readonly layer = Layer.effect(
@@ -49,6 +51,7 @@ export class AuditKeeper extends Context.Tag("ordinaut/AuditKeeper")<
       const chain = AuditChain.make(sql)
       let cursor: string | null = null
       let broken: Link | null = null
+      let checked = false
 
       const told = Effect.gen(function* () {
         const heads = yield* sql<{ chain: string; seq: number; hash: string }>`
@@ -117,10 +120,13 @@ export class AuditKeeper extends Context.Tag("ordinaut/AuditKeeper")<
             broken = verdict.first_broken
             yield* Effect.annotateLogs(Effect.logError("The audit trail is broken."), { ...verdict.first_broken })
           } else if (cursor === null && verdict.next_cursor === undefined) broken = null
+          checked = true
           cursor = verdict.next_cursor ?? null
           Metrics.auditChainOk.add(broken === null ? 1 : 0, {})
           return verdict
         }).pipe(Effect.withSpan("AuditKeeper.check")),
+
+        found: Effect.sync(() => ({ broken, checked })),
 
         anchor: Effect.withSpan(anchored, "AuditKeeper.anchor"),
 

@@ -41,6 +41,19 @@ const corrected = (offset: number, by: Sample): Sample => ({
   error: by.error
 })
 
+/** How well a clock knows the database's time, in milliseconds: its error bound, and the age of its last sample. */
+export interface Accuracy {
+  readonly error: number
+  readonly age: number
+}
+
+const accuracies = new WeakMap<Clock.Clock, () => Accuracy>()
+
+/** Of the clock that is in force; undefined for one that does not follow the database, such as a test's. */
+export const accuracy: Effect.Effect<Accuracy | undefined> = Effect.map(Effect.clock, (clock) =>
+  accuracies.get(clock)?.()
+)
+
 /** The clocks that still show their host's time, and what sets them. */
 const unset = new WeakMap<Clock.Clock, Effect.Effect<void, SqlError>>()
 
@@ -54,6 +67,7 @@ const make = (start: (set: Effect.Effect<void, SqlError>) => Effect.Effect<void>
     const host = yield* Effect.clock
     let current: Sample = { offset: host.unsafeCurrentTimeMillis() - monotonic(), error: Infinity }
     let last = 0
+    let sampledAt = monotonic()
     const now = () => {
       last = Math.max(last, monotonic() + current.offset)
       return last
@@ -62,6 +76,7 @@ const make = (start: (set: Effect.Effect<void, SqlError>) => Effect.Effect<void>
       Effect.tap((taken) => {
         if (current.error === Infinity) last = 0
         current = current.error === Infinity ? taken : corrected(current.offset, taken)
+        sampledAt = monotonic()
         unset.delete(clock)
         Metrics.clockError.add(taken.error / 1000, {})
       })
@@ -77,6 +92,7 @@ const make = (start: (set: Effect.Effect<void, SqlError>) => Effect.Effect<void>
       sleep: (duration) => host.sleep(duration)
     }
     unset.set(clock, Effect.asVoid(refresh))
+    accuracies.set(clock, () => ({ error: current.error, age: monotonic() - sampledAt }))
     yield* start(Effect.asVoid(refresh))
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(again, Effect.ignore(refresh))))
     return clock

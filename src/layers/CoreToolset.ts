@@ -83,6 +83,7 @@ export class CoreToolset extends Context.Tag("ordinaut/CoreToolset")<
         }),
         http: plainTool("core", {
           outside: true,
+          metered: true,
           idempotent: false,
           call: (call) =>
             confidential

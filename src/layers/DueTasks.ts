@@ -1,7 +1,9 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Context, DateTime, Effect, Either, Layer } from "effect"
+import type { AuditEntry } from "../domain/AuditEntry.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
+import * as Audit from "./Audit.ts"
 import * as Conditions from "./Conditions.ts"
 import { storeErrors } from "./Db.ts"
 import * as Firing from "./Firing.ts"
@@ -15,6 +17,26 @@ import { Wakeups } from "./Wakeups.ts"
 
 /** What becomes of a task that is due: its decision, or in words why it cannot be decided. */
 export type Decide = (task: ScheduledTask, unfinished: boolean) => Either.Either<Firing.Decided, string>
+
+interface Named {
+  readonly id: string
+  readonly namespace: string
+}
+
+interface Quarantine {
+  readonly reason: string
+}
+
+/** The entry of a task that is set aside, or that is tried again. */
+const quarantined = ({ id, namespace }: Named, before: Quarantine | null, after: Quarantine | null) => ({
+  actor: "system",
+  namespace,
+  action: after === null ? "task.quarantine_lifted" : "task.quarantined",
+  subject_kind: "task",
+  subject_id: id,
+  before,
+  after
+})
 
 /** Occurrences that one pass fires, about. */
 const mostOccurrences = 5000
@@ -60,17 +82,22 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
       const decideOccasions = Occasions.make(sql, lease)
       const listeners = Listeners.make(sql, lease)
 
+      const enter = Audit.appending(sql)
+
+      /** Answers the entry for the trail, which is written last. */
       const setAside = Effect.fnUntraced(function* (id: string, reason: string, now: Date) {
         yield* Effect.logError("A task's schedule cannot be evaluated; the task is set aside.").pipe(
           Effect.annotateLogs({ task_id: id, reason })
         )
-        yield* sql`UPDATE task SET quarantined_at = ${now}, quarantine_reason = ${reason} WHERE id = ${id}`
+        const changed = yield* sql<Named>`
+          UPDATE task SET quarantined_at = ${now}, quarantine_reason = ${reason} WHERE id = ${id} RETURNING id, namespace`
         yield* tellTasks(sql, "quarantined", {
           of: sql`(SELECT * FROM task WHERE id = ${id})`,
           at: sql`${now}::timestamptz`,
           state: sql.literal("'quarantined'"),
           error: sql`jsonb_build_object('code', 'quarantined', 'message', ${reason}::text)`
         })
+        return changed.map((task) => quarantined(task, null, { reason }))
       })
 
       return DueTasks.of({
@@ -82,7 +109,8 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
               ORDER BY next_due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED`
             if (rows.length === 0) return { taken: 0, fired: 0, replaced: false }
             const [unreadable, tasks] = decodeEach(rows)
-            for (const { id, reason } of unreadable) yield* setAside(id, reason, at)
+            const entries: Array<AuditEntry> = []
+            for (const { id, reason } of unreadable) entries.push(...(yield* setAside(id, reason, at)))
             const careful = tasks.filter(({ overlap_policy }) => overlap_policy !== "allow")
             const unfinished = yield* Firing.unfinishedRuns(sql, careful)
             const said = yield* conditions.said(tasks)
@@ -98,7 +126,7 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
               if (task.schedule_kind === "condition") {
                 const found = Conditions.judge(task, said(task.namespace), now)
                 if (found !== null) judged.push(found)
-                else yield* setAside(task.id, "its condition cannot be read", at)
+                else entries.push(...(yield* setAside(task.id, "its condition cannot be read", at)))
                 if (looked % 20 === 0) yield* Effect.yieldNow()
                 continue
               }
@@ -106,7 +134,7 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
               if (Either.isRight(made)) {
                 decided.push(made.right)
                 occurrences += made.right.decision.fires.length
-              } else yield* setAside(task.id, made.left, at)
+              } else entries.push(...(yield* setAside(task.id, made.left, at)))
               if (looked % 20 === 0) yield* Effect.yieldNow()
             }
             const fired = yield* write(decided, unfinished)
@@ -114,6 +142,7 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
               judged.map(({ task }) => task),
               yield* conditions.atMinute(judged, now)
             )
+            yield* enter(entries)
             return {
               taken: looked < tasks.length ? limit : rows.length,
               fired: fired.length + risen.runs.length,
@@ -145,16 +174,20 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
         adoptZoneData: Effect.fn("DueTasks.adoptZoneData")(function* (limit) {
           return yield* Effect.gen(function* () {
             // What could not be read before is tried again: another version, or other zone data, may read it.
-            yield* sql`
-              UPDATE task SET quarantined_at = NULL, quarantine_reason = NULL
-              WHERE quarantined_at IS NOT NULL AND status = 'active' AND quarantined_at < ${DateTime.toDateUtc(yield* DateTime.now)}`
+            const freed = yield* sql<Named & { readonly reason: string }>`
+              WITH old AS (
+                SELECT id, quarantine_reason AS reason FROM task WHERE quarantined_at IS NOT NULL AND status = 'active'
+                  AND quarantined_at < ${DateTime.toDateUtc(yield* DateTime.now)} ORDER BY id FOR UPDATE SKIP LOCKED)
+              UPDATE task t SET quarantined_at = NULL, quarantine_reason = NULL FROM old WHERE t.id = old.id
+              RETURNING t.id, t.namespace, old.reason`
+            const entries: Array<AuditEntry> = freed.map(({ reason, ...task }) => quarantined(task, { reason }, null))
             const rows = yield* sql<{ id: string }>`
               SELECT * FROM task WHERE status IN ('active', 'paused') AND quarantined_at IS NULL AND next_run_at IS NOT NULL
                 AND tzdata_version <> ${tzdataVersion}
               ORDER BY id LIMIT ${limit} FOR UPDATE SKIP LOCKED`
             const [unreadable, tasks] = decodeEach(rows)
             for (const { id, reason } of unreadable)
-              yield* setAside(id, reason, DateTime.toDateUtc(yield* DateTime.now))
+              entries.push(...(yield* setAside(id, reason, DateTime.toDateUtc(yield* DateTime.now))))
             const cursors = tasks.map((task) => ({
               id: task.id,
               was: millisOf(task.next_run_at),
@@ -165,6 +198,7 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
                 tzdata_version = ${tzdataVersion}
               FROM jsonb_to_recordset(${JSON.stringify(cursors)}::jsonb) AS m (id uuid, next_run_at timestamptz(3),
                 next_due_at timestamptz(3), count_end timestamptz(3)) WHERE t.id = m.id`
+            yield* enter(entries)
             const moved = cursors.filter(({ next_run_at, was }) => next_run_at?.getTime() !== was)
             return { looked: tasks.length, moved: moved.length }
           }).pipe(sql.withTransaction)

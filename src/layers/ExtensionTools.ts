@@ -64,12 +64,13 @@ export class ExtensionTools extends Context.Tag("ordinaut/ExtensionTools")<
         }
         switch (kind) {
           case "http":
-            return plainTool(kind, { ...known, outside: true, call: leaving(extension, http.call) })
+            return plainTool(kind, { ...known, outside: true, metered: true, call: leaving(extension, http.call) })
           case "mcp":
-            return plainTool(kind, { ...known, outside: true, call: leaving(extension, mcp.call) })
+            return plainTool(kind, { ...known, outside: true, metered: true, call: leaving(extension, mcp.call) })
           case "worker":
             return plainTool(kind, {
               ...known,
+              metered: true,
               waits: () => true,
               begin: (call) =>
                 // What the worker will get is looked at now, so that a secret that it may not have fails the step at once.

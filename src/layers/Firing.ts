@@ -8,6 +8,7 @@ import type { MisfirePolicy } from "../domain/Task.ts"
 import * as TaskSchedule from "../domain/TaskSchedule.ts"
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
+import * as Audit from "./Audit.ts"
 import type { Decided, Origin } from "./Decided.ts"
 import * as Ids from "./Ids.ts"
 import type { Lease } from "./Lease.ts"
@@ -121,10 +122,11 @@ const dateOrNull = (at: number | null) => (at === null ? null : new Date(at))
 export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
   const { limits } = TaskRows.make(sql)
   const { skipped } = Skips.make(sql)
+  const enter = Audit.appending(sql)
 
   /** An event or a condition fires beside the cursor, which only says when a condition is looked at next. */
   const moveCursors = (decided: ReadonlyArray<Decided>, now: Date) =>
-    sql`
+    sql<Pick<ScheduledTask, "id" | "namespace">>`
       WITH given AS (
         SELECT * FROM jsonb_to_recordset(${JSON.stringify(decided.map((one) => cursorRow(one, now)))}::jsonb) AS c (id uuid,
           decided_through timestamptz(3), next_run_at timestamptz(3), next_due_at timestamptz(3), fired integer,
@@ -141,11 +143,12 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
           status = CASE WHEN c.completes THEN 'completed' ELSE t.status END,
           updated_at = CASE WHEN c.completes THEN ${now} ELSE t.updated_at END
         FROM judged c WHERE t.id = c.id
-        RETURNING t.id, t.created_by, t.namespace, t.status, c.completes)
-      ${tellTasks(sql, "completed", {
+        RETURNING t.id, t.created_by, t.namespace, t.status, c.completes),
+      told AS (${tellTasks(sql, "completed", {
         of: sql.literal("(SELECT * FROM moved WHERE completes)"),
         at: sql`${now}::timestamptz`
-      })}`
+      })})
+      SELECT id, namespace FROM moved WHERE completes ORDER BY id`
 
   /** A task that is completed binds its key no more. Those of events and conditions complete by `max_runs` alone. */
   const forgetLimits = (decided: ReadonlyArray<Decided>) => {
@@ -179,12 +182,24 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
     yield* lease.cancel(replaced)
     const queued = new Set(yield* lease.enqueue(work))
     yield* skipped(decided, now, bySchedule)
-    yield* moveCursors(decided, now)
+    const completed = yield* moveCursors(decided, now)
     yield* forgetLimits(decided)
+    yield* enter(completed.map(completion))
     measure(decided, now.getTime())
     return work.flatMap(({ id, task_id }) => (queued.has(id) ? [{ run_id: id, task_id }] : []))
   })
 }
+
+/** Nobody asked for it: the schedule is over. */
+const completion = ({ id, namespace }: Pick<ScheduledTask, "id" | "namespace">) => ({
+  actor: "system",
+  namespace,
+  action: "task.completed",
+  subject_kind: "task",
+  subject_id: id,
+  before: { status: "active" },
+  after: { status: "completed" }
+})
 
 const cursorRow = ({ decision, task }: Decided, now: Date) => {
   return {

@@ -36,6 +36,7 @@ export class History extends Context.Tag("ordinaut/History")<
       const sql = yield* Maintenance
       const runDays = yield* Settings.runRetentionDays
       const eventDays = yield* Settings.eventRetentionDays
+      const usageDays = yield* Settings.auditRetentionDays
       const before = (now: number, days: number) => new Date(now - Duration.toMillis(Duration.days(days)))
       const now = Effect.map(DateTime.now, DateTime.toEpochMillis)
 
@@ -102,6 +103,10 @@ export class History extends Context.Tag("ordinaut/History")<
             DELETE FROM idempotency_key WHERE (agent_id, key) IN (
               SELECT agent_id, key FROM idempotency_key WHERE created_at < ${new Date(at - Duration.toMillis(answersFor))} LIMIT ${atOnce})
             RETURNING key`)
+          yield* inBatches(sql`
+            DELETE FROM usage_day WHERE ctid = ANY (ARRAY(
+              SELECT ctid FROM usage_day WHERE day < ${isoDay(before(at, usageDays).getTime())}::date LIMIT ${atOnce}))
+            RETURNING tool`)
           yield* sql`DELETE FROM revoked_token WHERE expires_at < ${new Date(at)}`
           yield* sql`DELETE FROM signing_key WHERE retired_at < ${before(at, 1)}`
         }).pipe(storeErrors)

@@ -2,6 +2,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, ConfigError, Effect, Layer } from "effect"
 import { Draining } from "./Draining.ts"
 import { settings } from "./EdgeSettings.ts"
+import { Pulse } from "./Pulse.ts"
 import * as Telemetry from "./Telemetry.ts"
 import { version } from "./Version.ts"
 
@@ -66,7 +67,7 @@ const help = (program: string) =>
  * Runs a program until it is told to stop (SIGINT, SIGTERM) or one of its loops dies of a bug. On the way down it is first
  * unready, then its layers are released in reverse order.
  */
-export const run = <E>(name: string, main: Layer.Layer<never, E, Draining>): void => {
+export const run = <E>(name: string, main: Layer.Layer<never, E, Draining | Pulse>): void => {
   if (process.argv.includes("--help")) {
     process.stdout.write(`${help(name)}\n`)
     return
@@ -75,7 +76,7 @@ export const run = <E>(name: string, main: Layer.Layer<never, E, Draining>): voi
     const draining = yield* Draining
     const unready = Layer.scopedDiscard(Effect.addFinalizer(() => draining.begin))
     return yield* Effect.raceFirst(Layer.launch(Layer.provideMerge(unready, main)), draining.fatal)
-  }).pipe(Effect.provide(Draining.layer))
+  }).pipe(Effect.provide(Layer.merge(Draining.layer, Pulse.layer)))
   start(name, program)
 }
 

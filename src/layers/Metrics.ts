@@ -155,6 +155,11 @@ export const rateLimited = counter(
   ["scope"],
   "Requests over a limit: of their agent, of their address, or of failed authentications."
 )
+export const budgetExceeded = counter(
+  "ordinaut_budget_exceeded_total",
+  ["reason"],
+  "Calls of tools that a budget did not allow, by what was used up: calls, seconds, bytes."
+)
 export const auditChainOk = gauge(
   "ordinaut_audit_chain_ok",
   [],

@@ -67,7 +67,8 @@ const combined = (all: ReadonlyArray<Progress>): ReadonlyArray<Progress> => {
             work: one.work,
             steps: latest([...before.steps, ...one.steps]),
             waits: latest([...before.waits, ...one.waits]),
-            failed: before.failed ?? one.failed
+            failed: before.failed ?? one.failed,
+            usage: [...(before.usage ?? []), ...(one.usage ?? [])]
           }
     )
   }

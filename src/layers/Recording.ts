@@ -3,6 +3,7 @@ import type * as Statement from "@effect/sql/Statement"
 import { Effect } from "effect"
 import type { Progress, StepRecord } from "../domain/Settlement.ts"
 import type { Answer } from "../domain/Wait.ts"
+import { usedCte } from "./Usages.ts"
 
 /** A step as `givenSteps` reads it. */
 export const stepRow = (runId: string, step: StepRecord) => ({
@@ -68,6 +69,10 @@ export const recordStatement = (sql: SqlClient.SqlClient) => (progress: Readonly
       ON CONFLICT (run_id, step_id, item) DO UPDATE SET id = excluded.id, kind = excluded.kind, tool = excluded.tool,
         detail = excluded.detail, expires_at = excluded.expires_at, created_at = excluded.created_at, result = NULL,
         locked_by = NULL, locked_until = NULL),
+    ${usedCte(
+      sql,
+      progress.flatMap(({ usage = [] }) => usage)
+    )}
     failing AS (
       INSERT INTO live_step (run_id, kind, step_id, state, attempt, error)
       SELECT f.run_id, 'log', '', 'failed', 0, f.error

@@ -4,6 +4,8 @@ import type { DueWork } from "../domain/DueWork.ts"
 import type { RunError } from "../domain/Run.ts"
 import type { Progress, StepRecord } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { summed } from "../domain/Usage.ts"
+import type { NewUsage } from "../domain/Usage.ts"
 import { callKey } from "../domain/Wait.ts"
 import type { NewWait, Wait } from "../domain/Wait.ts"
 import type { Plans } from "./Plans.ts"
@@ -13,6 +15,8 @@ import * as Retries from "./Retries.ts"
 export interface RunIo {
   /** Takes down what became of a step; stored by the next `save`, at the latest with the end of the lease. */
   readonly note: (step: StepRecord) => Effect.Effect<void>
+  /** Counts what a call used, with what is stored next. */
+  readonly use: (usage: NewUsage) => Effect.Effect<void>
   /** Returns once all that was noted is stored, with what the run waits for from now on. Interrupts the run if its lease is lost. */
   readonly save: (waits: ReadonlyArray<NewWait>, failed?: RunError) => Effect.Effect<void>
   /** What the run waits for, as it is now. */
@@ -25,6 +29,8 @@ export interface RunIo {
 export interface LeaseIo extends RunIo {
   /** What is noted and not stored. */
   readonly unsaved: () => ReadonlyArray<StepRecord>
+  /** What is used and not counted. */
+  readonly uncounted: () => ReadonlyArray<NewUsage>
   /** The signals that the pipeline has seen: more by now, and the run may not park. */
   readonly seen: () => number
   /** Tells of the number of signals as a renewal saw it. */
@@ -46,15 +52,23 @@ export const leaseIo = (
   signals: Queue.Queue<void>
 ): LeaseIo => {
   let noted = new Map<string, StepRecord>()
+  let used: ReadonlyArray<NewUsage> = []
   let heard = work.signals
   let seen = work.signals
   return {
     note: (step) => Effect.sync(() => void noted.set(callKey(step), step)),
+    use: (usage) =>
+      Effect.sync(() => {
+        used = summed([...used, usage])
+      }),
     save: (waits, failed) =>
       Effect.suspend(() => {
         const saving = noted
+        // Not taken back where this is interrupted: what was handed over is counted all the same.
+        const usage = used
         noted = new Map()
-        return save({ work, steps: [...saving.values()], waits, failed: failed ?? null }).pipe(
+        used = []
+        return save({ work, steps: [...saving.values()], waits, failed: failed ?? null, usage }).pipe(
           Effect.onInterrupt(() =>
             Effect.sync(() => {
               noted = new Map([...saving, ...noted])
@@ -69,6 +83,7 @@ export const leaseIo = (
     }),
     signaled: signals.take,
     unsaved: () => [...noted.values()],
+    uncounted: () => used,
     seen: () => seen,
     heard: (count) =>
       Effect.suspend(() => {

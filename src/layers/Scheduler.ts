@@ -11,6 +11,7 @@ import { History } from "./History.ts"
 import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
+import { Pulse } from "./Pulse.ts"
 import * as Retries from "./Retries.ts"
 import { Wakeups } from "./Wakeups.ts"
 
@@ -104,7 +105,7 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
       const draining = yield* Draining
       const id = yield* Ids.next
       const startedAt = yield* Clock.currentTimeMillis
-      let lastPassAt: number | null = null
+      const pulse = yield* Pulse
       yield* Effect.addFinalizer(() => Effect.ignore(heartbeats.leave(id)))
       yield* draining.supervised(
         scheduler.adoptZoneData.pipe(Effect.repeat(Schedule.spaced("1 hour")), Effect.retry(Retries.loop))
@@ -112,13 +113,13 @@ export class Scheduler extends Context.Tag("ordinaut/Scheduler")<
       const ticks = Effect.gen(function* () {
         const { nextAt } = yield* scheduler.tick
         if ((yield* backfills.advance) > 0) yield* wakeups.signal("work")
+        yield* pulse.passed("scheduler")
         const now = yield* Clock.currentTimeMillis
-        lastPassAt = now
         const until = nextAt === null ? Infinity : Math.max(0, nextAt - now)
         yield* wakeups.wait("schedule", Duration.min(longestSleep, Duration.millis(until)))
       })
       yield* draining.supervised(ticks.pipe(Effect.forever, Effect.retry(Retries.loop)))
-      const beat = Effect.suspend(() =>
+      const beat = Effect.flatMap(pulse.lastAt("scheduler"), (lastPassAt) =>
         heartbeats.beat({ id, program: "scheduler", startedAt, lastPassAt, running: 0, concurrency: 1 })
       )
       yield* draining.supervised(beat.pipe(Effect.repeat(Schedule.spaced(beatEvery)), Effect.retry(Retries.loop)))

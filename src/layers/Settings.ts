@@ -241,7 +241,13 @@ export const runRetentionDays = integer("RUN_RETENTION_DAYS", 30, 1, 3650, "days
 export const eventRetentionDays = integer("EVENT_RETENTION_DAYS", 30, 1, 3650, "days that events are kept")
 
 /** Entries of the audit trail are kept that long. */
-export const auditRetentionDays = integer("AUDIT_RETENTION_DAYS", 365, 1, 36_500, "days that the audit trail is kept")
+export const auditRetentionDays = integer(
+  "AUDIT_RETENTION_DAYS",
+  365,
+  1,
+  36_500,
+  "days that the audit trail and the usage of tools are kept"
+)
 
 /** Least severe level that is logged. */
 export const logLevel = choice(

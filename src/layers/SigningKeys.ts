@@ -5,6 +5,7 @@ import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK } from "j
 import type { CryptoKey, JWK } from "jose"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { longestLife } from "../domain/Token.ts"
+import * as Audit from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
 import { MasterKey } from "./MasterKey.ts"
 import * as Sealing from "./Sealing.ts"
@@ -76,12 +77,17 @@ export class SigningKeys extends Context.Tag("ordinaut/SigningKeys")<
         const { data_key, key_id, sealed } = sealing.seal(place(kid), Buffer.from(JSON.stringify(privateJwk)))
         const at = DateTime.toDateUtc(now)
         // A key under another master secret is left to those who can open it, until it is old.
-        yield* sql`
+        const retired = yield* sql<{ kid: string }>`
           UPDATE signing_key SET retired_at = ${new Date(at.getTime() + Duration.toMillis(knownAfter))} WHERE retired_at IS NULL
-            AND (key_id = ${sealing.keyId} OR created_at <= ${new Date(at.getTime() - Duration.toMillis(signsFor))})`
+            AND (key_id = ${sealing.keyId} OR created_at <= ${new Date(at.getTime() - Duration.toMillis(signsFor))})
+          RETURNING kid`
         yield* sql`
           INSERT INTO signing_key (kid, algorithm, public_jwk, private_key, data_key, key_id, created_at)
           VALUES (${kid}, ${algorithm}, ${JSON.stringify(publicJwk)}::jsonb, ${sealed}, ${data_key}, ${key_id}, ${at})`
+        yield* Audit.appending(sql)([
+          ...retired.map((row) => entry("signing_key.retired", row.kid)),
+          entry("signing_key.created", kid)
+        ])
       }).pipe(sql.withTransaction, storeErrors)
 
       const signer = Effect.gen(function* () {
@@ -118,6 +124,16 @@ export class SigningKeys extends Context.Tag("ordinaut/SigningKeys")<
     })
   )
 }
+
+const entry = (action: string, kid: string) => ({
+  actor: "system",
+  namespace: "main",
+  action,
+  subject_kind: "signing_key",
+  subject_id: kid,
+  before: null,
+  after: null
+})
 
 /** The thumbprint of a key (RFC 7638) in base64url. */
 const kidForm = /^[A-Za-z0-9_-]{43}$/

@@ -1,4 +1,4 @@
-import { Clock, Duration, Effect, Either, Option, Random } from "effect"
+import { Clock, Duration, Effect, Either, Exit, Option, Random } from "effect"
 import type { CheckedStep } from "../domain/CheckedPipeline.ts"
 import type { DueWork } from "../domain/DueWork.ts"
 import type { Bindings } from "../domain/Expression.ts"
@@ -7,6 +7,7 @@ import { delay } from "../domain/Retry.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import { render, renderText } from "../domain/Template.ts"
 import type { ToolCall, ToolResult } from "../domain/ToolCall.ts"
+import { bytesOf, dayOf } from "../domain/Usage.ts"
 import type { NewWait, Wait } from "../domain/Wait.ts"
 import { callOf, endOfWait, isPause } from "../domain/WaitEnd.ts"
 import * as Ids from "./Ids.ts"
@@ -129,13 +130,17 @@ const calling = (
       if (!tool.waits(input)) {
         calls++
         under.calls = open.calls + calls
+        if (tool.metered) yield* admit(running, call)
         if (tool.outside) yield* hooks.leaves(input, open.calls + calls)
-        return Option.some(yield* inTime(tool.call(call), step, tool))
+        const made = inTime(tool.call(call), step, tool)
+        return Option.some(yield* tool.metered ? measured(running, call, made) : made)
       }
       if (wait === undefined) {
         calls++
         if (tool.outside) yield* hooks.leaves(input, open.calls + calls)
-        wait = yield* begin(yield* tool.begin(call), null)
+        const begun = yield* tool.begin(call)
+        if (tool.metered) yield* admit(running, call)
+        wait = yield* begin(begun, null)
       }
       const end = endOfWait(wait, yield* Clock.currentTimeMillis)
       return end === null ? Option.none() : Option.some({ output: yield* end, simulated: false, log: undefined })
@@ -169,6 +174,32 @@ const keyOf = ({ plan, work }: Running, step: CheckedStep, item: number, binding
   step.idempotencyKey === undefined
     ? Either.right(item < 0 ? `${work.id}:${step.id}` : `${work.id}:${step.id}:${item}`)
     : Either.mapLeft(renderText(step.idempotencyKey, bindings, plan.pipeline), StepFailed.ofExpression)
+
+/** The call is within the budgets of the run's agent, and counted before it is made. */
+const admit = ({ io, tools, work }: Running, { input, step }: ToolCall) =>
+  Effect.flatMap(tools.admit(work.agent_id, step.uses, bytesOf(input)), (usage) => io.use(usage))
+
+/** Counts the time of a call, however it ends, and the bytes of its output. */
+const measured = (
+  { io, work }: Running,
+  { step }: ToolCall,
+  made: Effect.Effect<ToolResult, StepFailed>
+): Effect.Effect<ToolResult, StepFailed> =>
+  Effect.gen(function* () {
+    const began = yield* Clock.currentTimeMillis
+    return yield* Effect.onExit(made, (exit) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        io.use({
+          agent_id: work.agent_id,
+          day: dayOf(began),
+          tool: step.uses,
+          calls: 0,
+          seconds: (now - began) / 1000,
+          bytes: Exit.isSuccess(exit) ? bytesOf(exit.value.output) : 0
+        })
+      )
+    )
+  })
 
 const inTime = (call: Effect.Effect<ToolResult, StepFailed>, step: CheckedStep, tool: Tool) => {
   const seconds = step.timeoutSeconds ?? tool.timeoutSeconds

@@ -6,6 +6,7 @@ import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { NewWait } from "../domain/Wait.ts"
 import { AwaitedEvents } from "./AwaitedEvents.ts"
+import { Budgets } from "./Budgets.ts"
 import { CoreToolset } from "./CoreToolset.ts"
 import { ExtensionTools } from "./ExtensionTools.ts"
 import { JsonSchemas } from "./JsonSchemas.ts"
@@ -23,6 +24,8 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
   {
     /** Fails with `tool_unavailable` where nothing brings the tool. */
     readonly find: (plan: Plan, work: DueWork, step: CheckedStep) => Effect.Effect<Tool, StepFailed>
+    /** To be asked before each call of a tool that is metered: see `Budgets`. */
+    readonly admit: (typeof Budgets.Service)["admit"]
     /** To be told of every wait once it is stored: what it waits for may have come before. */
     readonly begun: (work: DueWork, wait: NewWait) => Effect.Effect<void>
   }
@@ -40,6 +43,7 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
       const schemas = yield* JsonSchemas
       const wakeups = yield* Wakeups
       const awaited = yield* AwaitedEvents
+      const budgets = yield* Budgets
       const unknown = plainTool("simulated", { call: simulation(undefined) })
 
       const fits =
@@ -70,6 +74,7 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
       })
 
       return Tools.of({
+        admit: budgets.admit,
         begun: (work, wait) => {
           if (wait.kind === "tool") return wakeups.signal("tool")
           // An outage is waited out; the fence of the lease ends the waiting.

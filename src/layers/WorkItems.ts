@@ -5,13 +5,16 @@ import type { Actor } from "../domain/Agent.ts"
 import { redact, redactText, substitute } from "../domain/SecretReferences.ts"
 import { isRetryable } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import { bytesOf, dayOf } from "../domain/Usage.ts"
 import type { WaitResult } from "../domain/Wait.ts"
 import { WorkItem, WorkLeaseLost } from "../domain/WorkItem.ts"
 import type { WorkDone, WorkFailed, WorkHeartbeat, WorkKept, WorkWanted } from "../domain/WorkItem.ts"
+import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
 import { Lease } from "./Lease.ts"
 import { Secrets } from "./Secrets.ts"
+import { countUsage } from "./Usages.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** Without a wake-up, those who wait look for work this often. */
@@ -53,6 +56,7 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
       const wakeups = yield* Wakeups
       const draining = yield* Draining
       const secrets = yield* Secrets
+      const audit = yield* Audit
 
       /** Whether the item is the agent's by this token, at this instant. */
       const held = (actor: Actor, id: string, token: string, now: Date) => sql`
@@ -78,8 +82,9 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
         const now = DateTime.toDateUtc(yield* DateTime.now)
         const until = new Date(now.getTime() + lease_seconds * 1000)
         const chosen = tools.length === 0 ? sql`true` : sql`p.tool = ANY (${[...tools]}::text[])`
-        const rows = yield* sql`
-          UPDATE pending_item p SET lease_no = p.lease_no + 1, locked_by = ${actor.id}, locked_until = ${until}
+        const rows = yield* Effect.gen(function* () {
+          const leased = yield* sql<{ id: string; lease: number; run_id: string }>`
+          UPDATE pending_item p SET lease_no = p.lease_no + 1, locked_by = ${actor.id}, locked_until = ${until}, leased_at = ${now}
           WHERE p.id = ANY (ARRAY(
             SELECT p.id FROM pending_item p JOIN extension e ON e.namespace = p.namespace AND e.name = split_part(p.tool, '.', 1)
             WHERE p.kind = 'tool' AND p.result IS NULL AND p.namespace = ${actor.namespace} AND e.kind = 'worker'
@@ -90,6 +95,10 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
             coalesce(p.detail -> 'secrets', '[]') AS secrets, p.run_id, p.step_id,
             nullif(p.item, -1) AS index, p.detail ->> 'idempotency_key' AS idempotency_key,
             (p.detail ->> 'attempt')::integer AS attempt, p.lease_no AS lease, p.locked_until AS lease_until`
+          const items = leased.map(({ id, lease, run_id }) => ({ id, lease, run_id }))
+          if (items.length > 0) yield* audit.record(entry(actor, "work.leased", "agent", actor.id, { items }))
+          return leased
+        }).pipe(sql.withTransaction)
         return yield* Effect.forEach(yield* decodeItems(rows), ({ secrets: names, ...item }) =>
           Effect.map(valuesOf(actor.namespace, item.tool, names), (values) => ({
             ...item,
@@ -101,12 +110,24 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
       const finish = Effect.fnUntraced(function* (actor: Actor, id: string, token: string, result: WaitResult) {
         const now = DateTime.toDateUtc(yield* DateTime.now)
         const answered = yield* Effect.gen(function* () {
-          const [mine] = yield* sql<{ tool: string; secrets: ReadonlyArray<string> }>`
-            SELECT p.tool, coalesce(p.detail -> 'secrets', '[]') AS secrets FROM pending_item p
+          const [mine] = yield* sql<{
+            agent_id: string
+            tool: string
+            leased_at: Date | null
+            secrets: ReadonlyArray<string>
+          }>`
+            SELECT p.agent_id, p.tool, p.leased_at, coalesce(p.detail -> 'secrets', '[]') AS secrets FROM pending_item p
             WHERE ${held(actor, id, token, now)} FOR UPDATE`
           if (mine === undefined) return []
           const used = yield* valuesOf(actor.namespace, mine.tool, mine.secrets)
-          return yield* store.answer([{ id, result: concealed(result, used) }])
+          const answers = yield* store.answer([{ id, result: concealed(result, used) }])
+          if (answers.length === 0) return []
+          const { agent_id, leased_at, tool } = mine
+          const seconds = (now.getTime() - (leased_at ?? now).getTime()) / 1000
+          const bytes = "output" in result ? bytesOf(result.output) : 0
+          yield* countUsage(sql, [{ agent_id, day: dayOf(now.getTime()), tool, calls: 0, seconds, bytes }])
+          yield* audit.record(entry(actor, did(result), "work_item", id, { tool }))
+          return answers
         }).pipe(sql.withTransaction)
         if (answered.length === 0) return yield* new WorkLeaseLost({ item_id: id })
         yield* wakeups.signal("work")
@@ -148,6 +169,18 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
     })
   )
 }
+
+const did = (result: WaitResult) => ("output" in result ? "work.completed" : "work.failed")
+
+const entry = ({ id, namespace }: Actor, action: string, subject_kind: string, subject_id: string, after: unknown) => ({
+  actor: id,
+  namespace,
+  action,
+  subject_kind,
+  subject_id,
+  before: null,
+  after
+})
 
 /** The lease number that a token of an item stands for; empty for what is none. */
 const tokenNumber = (id: string, token: string): string =>

@@ -123,7 +123,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
                 const finished_at = yield* Clock.currentTimeMillis
                 const end = yield* endOf(exit, work, plan, reason, finished_at, io.seen())
                 if (end === null) return
-                yield* settlements.offer({ work, steps: io.unsaved(), finished_at, ...end })
+                yield* settlements.offer({ work, steps: io.unsaved(), usage: io.uncounted(), finished_at, ...end })
                 yield* wakeups.signalHere("work")
               })
             ),

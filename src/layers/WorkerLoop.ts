@@ -2,6 +2,7 @@ import { Clock, Duration, Effect, Layer, Schedule } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { Draining } from "./Draining.ts"
 import { beatEvery, Heartbeats } from "./Heartbeats.ts"
+import { Pulse } from "./Pulse.ts"
 import * as Retries from "./Retries.ts"
 import * as Settings from "./Settings.ts"
 import { Wakeups } from "./Wakeups.ts"
@@ -14,10 +15,12 @@ export const loop = Layer.scopedDiscard(
     const wakeups = yield* Wakeups
     const heartbeats = yield* Heartbeats
     const draining = yield* Draining
+    const pulse = yield* Pulse
     const leaseFor = yield* Settings.leaseFor
     const concurrency = yield* Settings.workerConcurrency
     const startedAt = yield* Clock.currentTimeMillis
     const turns = worker.turn.pipe(
+      Effect.tap(() => pulse.passed("worker")),
       Effect.flatMap((moved) => (moved > 0 ? Effect.yieldNow() : worker.idle)),
       Effect.forever
     )

@@ -48,6 +48,7 @@ import { ChildRuns } from "../layers/ChildRuns.ts"
 import { Tokens } from "../layers/Tokens.ts"
 import * as Toolbox from "../layers/Toolbox.ts"
 import { ToolBinding } from "../layers/ToolBinding.ts"
+import { Usages } from "../layers/Usages.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 import { WorkItems } from "../layers/WorkItems.ts"
 import { Worker } from "../layers/Worker.ts"
@@ -61,14 +62,14 @@ const Services = Layer.mergeAll(
   TaskStates.layer,
   Reruns.layer,
   Occurrences.layer,
-  Health.layer,
+  Health.layerOfApi("scheduler", "worker"),
   Idempotency.layer,
   Tokens.layer,
   Scheduler.layer,
   Worker.layer,
-  AuditKeeper.layer,
   LogTail.layer
 ).pipe(
+  Layer.provideMerge(AuditKeeper.layer),
   Layer.provideMerge(Layer.mergeAll(Runs.layer, Queue.layer, Backfills.layer, EventStream.layer, ToolBinding.layer)),
   Layer.provideMerge(DueTasks.layer),
   Layer.provide(Pipeline.layer),
@@ -93,7 +94,14 @@ const Main = Layer.mergeAll(
   Layer.provide(Services),
   Layer.provide(Events.layer),
   Layer.provide([Plans.layer, ChildRuns.layer, RunRights.layer, AwaitedEvents.layer, Heartbeats.layer, History.layer]),
-  Layer.provide([Agents.layer, AuditTrail.layer, AuthFailures.layer, RateLimits.layer, SigningKeys.layer]),
+  Layer.provide([
+    Agents.layer,
+    AuditTrail.layer,
+    Usages.layer,
+    AuthFailures.layer,
+    RateLimits.layer,
+    SigningKeys.layer
+  ]),
   Layer.provide(Lease.layer),
   Layer.provide([Extensions.layer, Secrets.layer]),
   Layer.provide(JsonSchemas.layer),

@@ -39,6 +39,7 @@ import { TaskStates } from "../layers/TaskStates.ts"
 import { Tokens } from "../layers/Tokens.ts"
 import { ToolBinding } from "../layers/ToolBinding.ts"
 import { WorkItems } from "../layers/WorkItems.ts"
+import { Usages } from "../layers/Usages.ts"
 import { Wakeups } from "../layers/Wakeups.ts"
 
 const Loops = Layer.mergeAll(
@@ -66,10 +67,18 @@ const Main = Layer.merge(HttpServer.withLogAddress(Server.layer), Loops).pipe(
   ]),
   Layer.provide([ToolBinding.layer, AwaitedEvents.layer]),
   Layer.provide(LogTail.layer),
-  Layer.provide([Health.layer, Queue.layer, EventStream.layer, Idempotency.layer, Tokens.layer]),
+  Layer.provide(Health.layerOfApi()),
+  Layer.provide([AuditKeeper.layer, Queue.layer, EventStream.layer, Idempotency.layer, Tokens.layer]),
   Layer.provide([Extensions.layer, Secrets.layer]),
   Layer.provide([Lease.layer, Heartbeats.layer]),
-  Layer.provide([Agents.layer, AuditTrail.layer, AuthFailures.layer, RateLimits.layer, SigningKeys.layer]),
+  Layer.provide([
+    Agents.layer,
+    AuditTrail.layer,
+    Usages.layer,
+    AuthFailures.layer,
+    RateLimits.layer,
+    SigningKeys.layer
+  ]),
   Layer.provide([JsonSchemas.layer, Audit.layer, Wakeups.layer, Redis.layer, MasterKey.layer]),
   Layer.provide(Clock.layer),
   Layer.provide(Db.layerNamed("ordinaut-api"))

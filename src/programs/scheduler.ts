@@ -29,7 +29,7 @@ const Loops = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop, Ingre
 )
 
 const Main = Layer.merge(Loops, Listen.ops(8081)).pipe(
-  Layer.provide(Health.layer),
+  Layer.provide(Health.layerOf("scheduler")),
   Layer.provide([Heartbeats.layer, Wakeups.layer, Redis.layer]),
   Layer.provide(Db.layerNamed("ordinaut-scheduler"))
 )

@@ -40,7 +40,7 @@ const Loops = Layer.mergeAll(WorkerLoop.loop, History.loop, McpListings.loop).pi
 )
 
 const Main = Layer.merge(Loops, Listen.ops(8082)).pipe(
-  Layer.provide(Health.layer),
+  Layer.provide(Health.layerOf("worker")),
   Layer.provide([Heartbeats.layer, Wakeups.layer, Redis.layer]),
   Layer.provide(Db.layerNamed("ordinaut-worker"))
 )

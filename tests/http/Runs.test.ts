@@ -35,7 +35,7 @@ layer(apiServer())("a run", (it) => {
       const { output } = yield* read(id)
       assert.deepStrictEqual(
         Object.entries(output?.steps ?? {}),
-        names.map((name) => [name, name])
+        names.map((name): [string, string] => [name, name])
       )
     })
   )

@@ -1,9 +1,11 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { Clock, Effect, TestClock } from "effect"
+import { Scheduler } from "../../src/layers/Scheduler.ts"
+import { SigningKeys } from "../../src/layers/SigningKeys.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
-import { admin, task } from "../support/fixtures.ts"
+import { admin, task, tickAfter } from "../support/fixtures.ts"
 import { services } from "../support/Services.ts"
 
 const change = { reason: null, version: null }
@@ -56,6 +58,42 @@ layer(services())("the audit trail", (it) => {
       yield* Effect.flip(states.pause(actor, id, change))
       const [after] = yield* count
       assert.strictEqual(after?.n, (before?.n ?? 0) + 1)
+    })
+  )
+
+  it.effect("has the system's entries: what a schedule ends, sets aside or has tried again, and new signing keys", () =>
+    Effect.gen(function* () {
+      const { actor } = yield* admin
+      const sql = yield* SqlClient.SqlClient
+      const tasks = yield* Tasks
+      const scheduler = yield* Scheduler
+      const at = new Date((yield* Clock.currentTimeMillis) + 60_000).toISOString()
+      const once = yield* Effect.forEach(Array.from({ length: 5 }), () =>
+        tasks.create(actor, task({ schedule_kind: "once", schedule_expr: at }))
+      )
+      const bad = yield* tasks.create(actor, task())
+      yield* sql`UPDATE task SET schedule_expr = 'nonsense' WHERE id = ${bad.id}`
+      yield* tickAfter(60_000)
+      for (const { id } of once) assert.sameMembers(yield* actions(id), ["task.created", "task.completed"])
+      assert.sameMembers(yield* actions(bad.id), ["task.created", "task.quarantined"])
+      yield* TestClock.adjust("1 hour")
+      yield* scheduler.adoptZoneData
+      yield* tickAfter(0)
+      assert.sameMembers(yield* actions(bad.id), [
+        "task.created",
+        "task.quarantined",
+        "task.quarantine_lifted",
+        "task.quarantined"
+      ])
+      const first = yield* Effect.flatMap(SigningKeys, ({ signer }) => signer)
+      yield* TestClock.adjust("31 days")
+      yield* Effect.flatMap(SigningKeys, ({ signer }) => signer)
+      assert.deepStrictEqual(yield* actions(first.kid), ["signing_key.created", "signing_key.retired"])
+      const counts = yield* sql<{ action: string; n: number }>`
+        SELECT action, count(*)::integer AS n FROM audit_log WHERE actor = 'system' GROUP BY 1 ORDER BY 1`
+      assert.deepInclude(counts, { action: "task.completed", n: 5 })
+      assert.deepInclude(counts, { action: "signing_key.created", n: 2 })
+      assert.deepStrictEqual(yield* broken("system"), [])
     })
   )
 

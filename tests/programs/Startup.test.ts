@@ -1,14 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import { readFile } from "node:fs/promises"
 import { connect, createServer } from "node:net"
 import { join } from "node:path"
+import { HealthReport } from "../../src/http/SystemApi.ts"
 import { freePort } from "../../src/layers/EmbeddedDbServer.ts"
 import { settings } from "../../src/layers/Settings.ts"
 import * as Programs from "../support/programs.ts"
 import { freshDatabase } from "../support/TestDb.ts"
 
 const { eventually } = Programs
+const decodeHealth = Schema.decodeUnknownSync(HealthReport)
 
 describe("the start of a program", () => {
   it.scopedLive(
@@ -88,6 +90,15 @@ describe("the start of a program", () => {
         const program = yield* Programs.ready(yield* Programs.runScript({ ORDINAUT_DATA_DIR: folder }), 45)
         const key = yield* Effect.promise(() => readFile(join(folder, "admin.key"), "utf8"))
         assert.include(program.output(), key.trim())
+        const parts = yield* eventually(
+          "health of all parts",
+          15,
+          Effect.promise(async () => {
+            const report = decodeHealth(await (await fetch(`${program.url}/health`)).json())
+            return report.state === "healthy" ? report.parts : undefined
+          })
+        )
+        assert.match(parts["clock"]?.detail ?? "", /^within \d+\.\d ms of the database's$/)
         assert.strictEqual(yield* program.stop("SIGINT"), 0)
         assert.isUndefined(yield* Programs.databasePid(folder))
       }),

@@ -30,6 +30,7 @@ export const tools = (
   kill: (machine: Machine) => void
 ): typeof Tools.Service =>
   Tools.of({
+    admit: () => Effect.dieMessage("none of them is metered"),
     begun: () => Effect.void,
     find: (_plan, _work, { tool, uses }) =>
       Effect.succeed(

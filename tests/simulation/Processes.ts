@@ -1,4 +1,15 @@
-import { ConfigProvider, Context, Duration, Effect, Layer, Logger, LogLevel, Random } from "effect"
+import {
+  ConfigProvider,
+  Context,
+  Duration,
+  Effect,
+  Layer,
+  Logger,
+  LogLevel,
+  Random,
+  Runtime,
+  RuntimeFlags
+} from "effect"
 import type { Fiber } from "effect"
 import type { Rights } from "../../src/domain/Rights.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
@@ -6,6 +17,7 @@ import { ChildRuns } from "../../src/layers/ChildRuns.ts"
 import { Draining } from "../../src/layers/Draining.ts"
 import { History } from "../../src/layers/History.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
+import { Pulse } from "../../src/layers/Pulse.ts"
 import { RunRights } from "../../src/layers/RunRights.ts"
 import { Scheduler } from "../../src/layers/Scheduler.ts"
 import { Tools } from "../../src/layers/Tools.ts"
@@ -31,6 +43,9 @@ export interface Fleet {
   readonly wakeups: Map<Machine, typeof Wakeups.Service>
   readonly settings: ReadonlyMap<string, string>
 }
+
+/** Nobody asks how many fibers a world had and how long they lived. */
+const runtime = Runtime.disableRuntimeFlag(Runtime.defaultRuntime, RuntimeFlags.RuntimeMetrics)
 
 /** Told of the worker's id before its loops start. */
 class Registry extends Context.Tag("simulation/Registry")<Registry, (id: string) => void>() {}
@@ -62,9 +77,9 @@ const programs: Record<
   worker: WorkerLoop.loop.pipe(
     Layer.provide(registered),
     Layer.provide(Worker.layer),
-    Layer.provide([Pipeline.layer, childless, permissive])
+    Layer.provide([Pipeline.layer, childless, permissive, Pulse.layer])
   ),
-  scheduler: Scheduler.loop.pipe(Layer.provide(Scheduler.layer), Layer.provide(idle))
+  scheduler: Scheduler.loop.pipe(Layer.provide(Scheduler.layer), Layer.provide([idle, Pulse.layer]))
 }
 
 /** Wake-ups that reach every process; now and then one is lost. */
@@ -138,5 +153,5 @@ export const start = (
     Logger.withMinimumLogLevel(LogLevel.None),
     Effect.withTracerEnabled(false)
   )
-  return Effect.runFork(main, { scheduler: machine, immediate: false })
+  return Runtime.runFork(runtime)(main, { scheduler: machine, immediate: false })
 }

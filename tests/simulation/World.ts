@@ -1,5 +1,5 @@
 import type { Fiber } from "effect"
-import { FiberId } from "effect"
+import { FiberId, GlobalValue } from "effect"
 import { millisOf } from "../../src/layers/TaskRows.ts"
 import { seeded } from "./Chance.ts"
 import type { Chance } from "./Chance.ts"
@@ -45,6 +45,7 @@ const longestWait = 180_000
 /** Runs the world of a seed to its end, and judges it. Takes no time but that of the processor. */
 export const run = (seed: number, size: Size): Outcome => {
   const real = performance.now
+  const others = new Set(fibers.roots)
   const world = new World(seed, size)
   // The product reads the monotonic clock of its process, which here is the world's.
   performance.now = () => world.time.now - morning
@@ -52,8 +53,15 @@ export const run = (seed: number, size: Size): Outcome => {
     return world.run()
   } finally {
     performance.now = real
+    for (const fiber of fibers.roots) if (!others.has(fiber)) fibers.roots.delete(fiber)
   }
 }
+
+/**
+ * What the runtime keeps of fibers until they end. Those of a dead process never do: each world would stay in memory, and more and more
+ * time go into looking through them all.
+ */
+const fibers = GlobalValue.globalValue(Symbol.for("effect/FiberScope/Global"), () => ({ roots: new Set<unknown>() }))
 
 class World {
   readonly seed: number

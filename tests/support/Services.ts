@@ -24,6 +24,7 @@ import { MasterKey } from "../../src/layers/MasterKey.ts"
 import { Occurrences } from "../../src/layers/Occurrences.ts"
 import { Pipeline } from "../../src/layers/Pipeline.ts"
 import { Plans } from "../../src/layers/Plans.ts"
+import { Pulse } from "../../src/layers/Pulse.ts"
 import { Queue } from "../../src/layers/Queue.ts"
 import { RateLimits } from "../../src/layers/RateLimits.ts"
 import { Redis } from "../../src/layers/Redis.ts"
@@ -39,6 +40,7 @@ import { Tokens } from "../../src/layers/Tokens.ts"
 import type { Tools } from "../../src/layers/Tools.ts"
 import * as Toolbox from "../../src/layers/Toolbox.ts"
 import { ToolBinding } from "../../src/layers/ToolBinding.ts"
+import { Usages } from "../../src/layers/Usages.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
 import { WorkItems } from "../../src/layers/WorkItems.ts"
 import { Worker } from "../../src/layers/Worker.ts"
@@ -79,19 +81,20 @@ export const services = (
     Reruns.layer,
     Approvals.layer,
     WorkItems.layer,
-    Health.layer,
+    Health.layerOfApi(),
     Idempotency.layer,
     Tokens.layer,
     RateLimits.layer,
     AuthFailures.layer,
-    AuditKeeper.layer,
     LogTail.layer
   ).pipe(
+    Layer.provideMerge(AuditKeeper.layer),
     Layer.provideMerge(Runs.layer),
     Layer.provideMerge(
       Layer.mergeAll(
         pipeline,
         AuditTrail.layer,
+        Usages.layer,
         Agents.layer,
         SigningKeys.layer,
         Queue.layer,
@@ -107,7 +110,9 @@ export const services = (
     Layer.provideMerge(Lease.layer),
     Layer.provideMerge(Layer.mergeAll(Extensions.layer, Secrets.layer)),
     Layer.provideMerge(JsonSchemas.layer),
-    Layer.provideMerge(Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer)),
+    Layer.provideMerge(
+      Layer.mergeAll(Audit.layer, Wakeups.layerLocal, Redis.layer, MasterKey.layer, Draining.layer, Pulse.layer)
+    ),
     // Not `TestDb`, which is a database of its own wherever it is mentioned: all services share this one.
     Layer.provideMerge(Layer.unwrapScoped(Effect.map(freshDatabase, (url) => dbAt(url)))),
     Layer.provide(settings(more)),

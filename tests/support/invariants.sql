@@ -98,7 +98,14 @@ SELECT run_id, step_id, item, count(*) AS rows FROM run_step GROUP BY run_id, st
 SELECT c.namespace, c.key, c."limit", c.in_use, count(d.id) AS leased
 FROM concurrency c LEFT JOIN due_work d
   ON d.namespace = c.namespace AND d.concurrency_key = c.key AND d.state = 'leased'
+WHERE c.namespace <> '@agents'
 GROUP BY c.namespace, c.key, c."limit", c.in_use HAVING count(d.id) <> c.in_use OR c.in_use > c."limit";
+
+-- I7 slots of agents in use are their leased runs that hold one
+SELECT c.key, c."limit", c.in_use, count(d.id) AS leased
+FROM concurrency c LEFT JOIN due_work d ON d.agent_id::text = c.key AND d.state = 'leased' AND d.agent_slot
+WHERE c.namespace = '@agents'
+GROUP BY c.key, c."limit", c.in_use HAVING count(d.id) <> c.in_use;
 
 -- I8 an active task with a schedule has its next occurrence, after what is decided, or a reason why not
 SELECT id, status, decided_through, next_run_at, next_due_at, quarantine_reason FROM task

@@ -75,6 +75,7 @@ export const scripted = () => {
     Tools,
     Tools.of({
       begun: () => Effect.void,
+      admit: () => Effect.dieMessage("none of them is metered"),
       find: (_plan, work) =>
         Effect.succeed(plainTool("http", { outside: true, idempotent: runs.get(work.id)?.idempotent === true, call }))
     })
