@@ -1,7 +1,7 @@
 import { Effect, Either, Schedule, Schema, type Scope } from "effect"
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { once } from "node:events"
-import { access, chmod, mkdir, mkdtemp, readdir, readFile, realpath, rm, stat } from "node:fs/promises"
+import { access, chmod, mkdir, mkdtemp, readdir, readFile, realpath, rm, stat, utimes } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -14,8 +14,8 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 /** Below `node_modules`, so that the bundles find the packages that are not bundled. */
 const builds = join(root, "node_modules/.cache/ordinaut-programs")
 
-/** No test run is at work with a build for longer. */
-const keptMillis = 2 * 3_600_000
+/** A build that nobody started a program of for so long is of no use to anybody. */
+const keptMillis = 20 * 60_000
 
 const changed = async (path: string): Promise<number> => {
   const found = await stat(path)
@@ -135,9 +135,11 @@ export const run = (
   env: Readonly<Record<string, string>>,
   ...args: ReadonlyArray<string>
 ): Effect.Effect<Program, never, Scope.Scope> =>
-  Effect.promise(() => (bundles ??= built())).pipe(
-    Effect.flatMap((folder) => launch([join(folder, `${name}.js`), ...args], env))
-  )
+  Effect.promise(async () => {
+    const folder = await (bundles ??= built())
+    await utimes(folder, new Date(), new Date())
+    return folder
+  }).pipe(Effect.flatMap((folder) => launch([join(folder, `${name}.js`), ...args], env)))
 
 /** As `npm start` does, or `npm run start:<name>`. */
 export const runScript = (env: Readonly<Record<string, string>>, ...args: ReadonlyArray<string>) =>
