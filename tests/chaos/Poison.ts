@@ -4,7 +4,13 @@ import type { Fleet, Slot } from "./Fleet.ts"
 import type { Record } from "./Record.ts"
 import type { ToolBench } from "./ToolBench.ts"
 
+const Left = Schema.Struct({ what: Schema.NullOr(Schema.String) })
 const Pid = Schema.Struct({ pid: Schema.Int })
+
+/** How the runs of a task stand, and for how long. */
+const state = `
+  SELECT string_agg(concat_ws(' ', d.id, d.state, 'lease', d.lease_no, 'crashes', d.crashes, 'leased', clock_timestamp() - d.leased_at,
+    'pid', w.pid), ', ') AS what FROM due_work d LEFT JOIN worker_heartbeat w ON w.id = d.locked_by WHERE d.task_id = $1`
 
 /** Undefined while PostgreSQL is away. */
 const quietly = <A>(effect: Effect.Effect<A>): Effect.Effect<A | undefined> =>
@@ -45,7 +51,14 @@ export const killTheirWorkers = (fleet: Fleet, bench: ToolBench, record: Record,
       return slot
     })
     for (;;) {
-      const found = yield* eventually("end of the deadly runs, or call of one", 120, look)
+      const found = yield* eventually("end of the deadly runs, or call of one", 120, look).pipe(
+        Effect.catchAllDefect(() =>
+          Effect.map(quietly(query(fleet.database, Left, state, [task])), (rows) => {
+            record.wrong(`nothing becomes of the deadly runs: ${rows?.[0]?.what}`)
+            return "over" as const
+          })
+        )
+      )
       if (found === "over") return
       record.fault("poison run kills its worker")
       yield* fleet
