@@ -31,6 +31,8 @@ const Loops = Layer.mergeAll(Scheduler.loop, EventStream.loop, Queue.loop, Ingre
 const Main = Layer.merge(Loops, Listen.ops(8081)).pipe(
   Layer.provide(Health.layerOf("scheduler")),
   Layer.provide([Heartbeats.layer, Wakeups.layer, Redis.layer]),
+  // Of what tells the health: how long ago the loops passed is no matter of the host's clock.
+  Layer.provide(Clock.layer),
   Layer.provide(Db.layerNamed("ordinaut-scheduler"))
 )
 

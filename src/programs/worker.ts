@@ -42,6 +42,8 @@ const Loops = Layer.mergeAll(WorkerLoop.loop, History.loop, McpListings.loop).pi
 const Main = Layer.merge(Loops, Listen.ops(8082)).pipe(
   Layer.provide(Health.layerOf("worker")),
   Layer.provide([Heartbeats.layer, Wakeups.layer, Redis.layer]),
+  // Of what tells the health: how long ago the loops passed is no matter of the host's clock.
+  Layer.provide(Clock.layer),
   Layer.provide(Db.layerNamed("ordinaut-worker"))
 )
 

@@ -1,11 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
+import { randomBytes } from "node:crypto"
 import { readFile } from "node:fs/promises"
 import { connect, createServer } from "node:net"
 import { join } from "node:path"
 import { HealthReport } from "../../src/http/SystemApi.ts"
+import { fromRandom } from "../../src/domain/ApiKey.ts"
 import { freePort } from "../../src/layers/EmbeddedDbServer.ts"
 import { settings } from "../../src/layers/Settings.ts"
+import { clockOff, falseClock } from "../chaos/FalseClock.ts"
 import * as Programs from "../support/programs.ts"
 import { freshDatabase } from "../support/TestDb.ts"
 
@@ -101,6 +104,26 @@ describe("the start of a program", () => {
         assert.match(parts["clock"]?.detail ?? "", /^within \d+\.\d ms of the database's$/)
         assert.strictEqual(yield* program.stop("SIGINT"), 0)
         assert.isUndefined(yield* Programs.databasePid(folder))
+      }),
+    90_000
+  )
+
+  it.scopedLive(
+    "is ready on a host whose clock is wrong",
+    ({ skip }) =>
+      Effect.gen(function* () {
+        const library = yield* falseClock
+        if (library === undefined) return skip("libfaketime is not installed")
+        const env = {
+          DATABASE_URL: yield* freshDatabase,
+          ORDINAUT_SECRET: randomBytes(32).toString("base64"),
+          ORDINAUT_ADMIN_KEY: fromRandom(randomBytes(41)).text,
+          HOST: "127.0.0.1",
+          ...clockOff(library, 3600)
+        }
+        yield* Effect.forEach(["api", "scheduler", "worker"] as const, (name) => Programs.start(name, env), {
+          concurrency: 3
+        })
       }),
     90_000
   )
