@@ -11,11 +11,12 @@ const mostAtOnce = 100
 
 /**
  * Stores what runs have come to: what is asked for while a statement is under way goes with the next one, so that many runs share a
- * commit. Answers whether the lease still held. An outage is waited out; the fence of the lease ends the waiting.
+ * commit. Answers whether the lease still held; an outage is waited out. What is not stored when the scope closes is not held.
  */
 export const makeRecorder = (lease: typeof Lease.Service) =>
   Effect.gen(function* () {
     const waiting = yield* Queue.unbounded<Saving>()
+    const open = new Set<Deferred.Deferred<boolean>>()
     const store: (batch: ReadonlyArray<Saving>) => Effect.Effect<void> = Effect.fnUntraced(function* (batch) {
       const stored = yield* Effect.exit(
         Effect.retry(lease.record(combined(batch.map(({ progress }) => progress))), Retries.loop)
@@ -46,11 +47,23 @@ export const makeRecorder = (lease: typeof Lease.Service) =>
         left = left.slice(carried.length)
       }
     }).pipe(Effect.forever, Effect.forkScoped)
+    let closed = false
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        closed = true
+        return Effect.forEach(open, (held) => Deferred.succeed(held, false), { discard: true })
+      })
+    )
     return (progress: Progress) =>
       Effect.gen(function* () {
+        if (closed) return false
         const held = yield* Deferred.make<boolean>()
+        open.add(held)
         yield* waiting.offer({ progress, held })
-        return yield* Deferred.await(held)
+        return yield* Effect.ensuring(
+          Deferred.await(held),
+          Effect.sync(() => open.delete(held))
+        )
       })
   })
 

@@ -63,17 +63,13 @@ export const leaseIo = (
       }),
     save: (waits, failed) =>
       Effect.suspend(() => {
-        const saving = noted
-        // Not taken back where this is interrupted: what was handed over is counted all the same.
+        const steps = [...noted.values()]
         const usage = used
         noted = new Map()
         used = []
-        return save({ work, steps: [...saving.values()], waits, failed: failed ?? null, usage }).pipe(
-          Effect.onInterrupt(() =>
-            Effect.sync(() => {
-              noted = new Map([...saving, ...noted])
-            })
-          ),
+        // What is handed over is waited for, also by a run that is interrupted: settled meanwhile, it would leave behind what the
+        // statement under way stores for it.
+        return Effect.uninterruptible(save({ work, steps, waits, failed: failed ?? null, usage })).pipe(
           Effect.flatMap((held) => (held ? Effect.void : Effect.zipRight(lost, Effect.never)))
         )
       }),

@@ -96,7 +96,9 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
 
       const interrupt = (run: Running, reason: Interruption) =>
         Effect.suspend(() => {
-          run.interruption ??= reason
+          // It may take its time, while what it stores is on its way.
+          if (run.interruption !== null) return Effect.void
+          run.interruption = reason
           return Fiber.interruptFork(run.fiber)
         })
 

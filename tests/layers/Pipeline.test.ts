@@ -1,6 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
-import { DateTime, Effect, TestClock } from "effect"
+import { DateTime, Deferred, Effect, Fiber, TestClock } from "effect"
 import type { JsonValue } from "../../src/domain/Json.ts"
 import type { RunStep } from "../../src/domain/Run.ts"
 import { Approvals } from "../../src/layers/Approvals.ts"
@@ -681,6 +681,59 @@ layer(services(privateAllowed))("a pipeline that calls outside", (it) => {
       assert.deepStrictEqual(yield* sql`SELECT * FROM started`, [
         { parent: id, steps: "emit succeeded, child running" }
       ])
+    })
+  )
+
+  it.scoped("leaves nothing behind where an attempt times out while a step is being stored", () =>
+    Effect.gen(function* () {
+      const { actor } = yield* admin
+      const sql = yield* SqlClient.SqlClient
+      const gate = 4711
+      yield* sql`
+        CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END $$`
+      yield* sql`
+        CREATE TRIGGER gate AFTER INSERT ON live_step FOR EACH ROW WHEN (NEW.step_id = 'gated') EXECUTE FUNCTION gate()`
+      const opened = yield* Deferred.make<void>()
+      const closed = yield* Deferred.make<void>()
+      const holder = yield* Effect.fork(
+        sql`SELECT pg_advisory_xact_lock(${gate})`.pipe(
+          Effect.zipRight(Deferred.succeed(closed, undefined)),
+          Effect.zipRight(Deferred.await(opened)),
+          sql.withTransaction
+        )
+      )
+      yield* Deferred.await(closed)
+      const created = yield* (yield* Tasks).create(
+        actor,
+        task({
+          schedule_expr: "0 0 1 1 *",
+          timeout_seconds: 60,
+          max_retries: 0,
+          payload: { pipeline: [{ id: "gated", uses: "core.emit", with: { topic: "a.b", payload: 1 } }] }
+        })
+      )
+      const id = yield* (yield* TaskStates).runNow(actor, created.id, null, null)
+      const worker = yield* Worker
+      yield* worker.turn
+      const waiting = sql<{ n: number }>`
+        SELECT count(*)::integer AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`
+      const until = (n: number, times: number) =>
+        Effect.promise(() => new Promise((resume) => setTimeout(resume, 5))).pipe(
+          Effect.zipRight(waiting),
+          Effect.repeat({ until: ([row]) => (row?.n ?? 0) >= n, times })
+        )
+      yield* until(1, 2000)
+      yield* TestClock.adjust("61 seconds")
+      // Settled meanwhile, the run would wait for the lock that the step is stored under.
+      const turn = yield* Effect.fork(worker.turn)
+      yield* until(2, 50)
+      yield* Deferred.succeed(opened, undefined)
+      yield* Fiber.join(holder)
+      yield* Fiber.join(turn)
+      yield* work
+      assert.strictEqual(inWords(yield* (yield* Runs).get(actor, id)), "failed: gated canceled")
+      assert.strictEqual(yield* storedSteps(id), "")
     })
   )
 })
