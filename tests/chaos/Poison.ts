@@ -5,7 +5,10 @@ import type { Record } from "./Record.ts"
 import type { ToolBench } from "./ToolBench.ts"
 
 const Left = Schema.Struct({ what: Schema.NullOr(Schema.String) })
-const Pid = Schema.Struct({ pid: Schema.Int })
+const Held = Schema.Struct({ id: Schema.String, lease_no: Schema.Int, pid: Schema.Int })
+const held = `
+  SELECT d.id, d.lease_no, w.pid FROM due_work d JOIN worker_heartbeat w ON w.id = d.locked_by
+  WHERE d.task_id = $1 AND d.state = 'leased'`
 
 /** How the runs of a task stand, and for how long. */
 const state = `
@@ -16,23 +19,16 @@ const state = `
 const quietly = <A>(effect: Effect.Effect<A>): Effect.Effect<A | undefined> =>
   Effect.catchAllCause(effect, () => Effect.succeed(undefined))
 
-/** The worker that calls for a run, in hand; undefined while it is not known, or another fault has it. */
-const caller = ({ database, slots }: Fleet, run: string) =>
-  Effect.map(
-    quietly(
-      query(
-        database,
-        Pid,
-        "SELECT w.pid FROM due_work d JOIN worker_heartbeat w ON w.id = d.locked_by WHERE d.id = $1 AND d.state = 'leased'",
-        [run]
-      )
-    ),
-    (rows): Slot | undefined => {
-      const slot = slots.find(({ process, taken }) => !taken && process !== undefined && process.pid === rows?.[0]?.pid)
-      if (slot !== undefined) slot.taken = true
-      return slot
-    }
-  )
+/** A worker that has called for a run of a task under the lease that it holds, in hand; undefined where there is none that is free. */
+const caller = ({ database, slots }: Fleet, bench: ToolBench, task: string) =>
+  Effect.map(quietly(query(database, Held, held, [task])), (rows = []): Slot | undefined => {
+    const pids = rows.flatMap(({ id, lease_no, pid }) =>
+      bench.deadly.some(({ lease, run }) => run === id && lease === lease_no) ? [pid] : []
+    )
+    const slot = slots.find(({ process, taken }) => !taken && process !== undefined && pids.includes(process.pid))
+    if (slot !== undefined) slot.taken = true
+    return slot
+  })
 
 /**
  * Kills every worker that calls for a run of a task, until no such run is under way. Crashes do not count while the database is away,
@@ -41,14 +37,9 @@ const caller = ({ database, slots }: Fleet, run: string) =>
 export const killTheirWorkers = (fleet: Fleet, bench: ToolBench, record: Record, task: string) =>
   Effect.gen(function* () {
     const left = quietly(query(fleet.database, Schema.Unknown, "SELECT 1 FROM due_work WHERE task_id = $1", [task]))
-    let known = 0
     const look = Effect.gen(function* () {
       if ((yield* left)?.length === 0) return "over" as const
-      const call = bench.deadly.at(-1)
-      if (call === undefined || bench.deadly.length === known) return undefined
-      const slot = yield* caller(fleet, call.run)
-      if (slot !== undefined) known = bench.deadly.length
-      return slot
+      return yield* caller(fleet, bench, task)
     })
     for (;;) {
       const found = yield* eventually("end of the deadly runs, or call of one", 120, look).pipe(
