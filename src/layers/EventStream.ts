@@ -186,17 +186,21 @@ export class EventStream extends Context.Tag("ordinaut/EventStream")<
       const wakeups = yield* Wakeups
       const draining = yield* Draining
       const sql = yield* SqlClient.SqlClient
+      let isAway = false
       const pass = Effect.gen(function* () {
         const numbered = yield* stream.number
         const sent = yield* stream.send.pipe(
-          Effect.catchTag("RedisUnavailable", ({ reason }) =>
-            Effect.as(
-              Effect.logWarning("Redis cannot be reached; the stream will be filled when it is back.").pipe(
-                Effect.annotateLogs({ reason })
-              ),
-              0
+          Effect.tap(() => Effect.sync(() => (isAway = false))),
+          Effect.catchTag("RedisUnavailable", ({ reason }) => {
+            // Once an outage: passes are as many as there are state changes.
+            const told = isAway
+            isAway = true
+            return Effect.logWarning("Redis cannot be reached; the stream will be filled when it is back.").pipe(
+              Effect.annotateLogs({ reason }),
+              Effect.unless(() => told),
+              Effect.as(0)
             )
-          )
+          })
         )
         if (numbered + sent === 0) yield* wakeups.wait("outbox", "1 second")
       })
