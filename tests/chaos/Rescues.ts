@@ -6,6 +6,29 @@ import type { Record } from "./Record.ts"
 const Held = Schema.Struct({ id: Schema.String, lease_no: Schema.Int })
 const Left = Schema.Struct({ id: Schema.String, leased: Schema.Boolean })
 
+/** Milliseconds within which the work of a killed worker is to run again. */
+const late = 20_000
+
+const Story = Schema.Struct({ crashes: Schema.Int, lease_no: Schema.Int, state: Schema.String, title: Schema.String })
+
+/** What is known of a run that waited too long. */
+const storyOf = (database: string, id: string) =>
+  Effect.map(
+    quietly(
+      query(
+        database,
+        Story,
+        `SELECT r.crashes, r.lease_no, r.state, v.definition ->> 'title' AS title FROM (
+           SELECT id, task_id, crashes, lease_no, state FROM due_work WHERE id = $1
+           UNION ALL SELECT id, task_id, crashes, lease_no, state FROM task_run WHERE id = $1) AS r
+         JOIN task_revision v ON v.task_id = r.task_id AND v.version = 1`,
+        [id]
+      )
+    ),
+    (rows) => (took: number) =>
+      `run ${id} was left for ${(took / 1000).toFixed(1)} s: ${rows?.map((row) => JSON.stringify(row)).join() ?? "unknown"}`
+  )
+
 /** While PostgreSQL is away there is nothing to see. */
 const quietly = <A>(effect: Effect.Effect<A>): Effect.Effect<A | undefined> =>
   Effect.catchAllCause(effect, () => Effect.succeed(undefined))
@@ -51,7 +74,12 @@ export const watch = (
       const stillOpen = new Set(rows.map(({ id }) => id))
       const stillLeased = new Set(rows.flatMap((row) => (row.leased ? [row.id] : [])))
       for (const id of leased) if (!stillLeased.has(id)) record.rescued.push(took)
-      for (const id of open) if (!stillOpen.has(id)) record.resumed.push(took)
+      for (const id of open) {
+        if (stillOpen.has(id)) continue
+        record.resumed.push(took)
+        if (took > late)
+          yield* Effect.flatMap(storyOf(database, id), (story) => Effect.sync(() => record.tell(story(took))))
+      }
       leased = stillLeased
       open = stillOpen
     }
