@@ -87,9 +87,16 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
         kept.set(key, plan)
       }
 
-      const missing = Effect.fnUntraced(function* (work: ReadonlyArray<DueWork>) {
-        const unknown = new Map(work.filter((one) => !kept.has(keyOf(one))).map((one) => [keyOf(one), one]))
-        if (unknown.size === 0) return
+      /** Plans by `keyOf`: of those kept now, and of the others from the store, whatever gives way for them. */
+      const known = Effect.fnUntraced(function* (work: ReadonlyArray<DueWork>) {
+        const found = new Map<string, Plan>()
+        const unknown = new Map<string, DueWork>()
+        for (const one of work) {
+          const plan = kept.get(keyOf(one))
+          if (plan === undefined) unknown.set(keyOf(one), one)
+          else found.set(keyOf(one), plan)
+        }
+        if (unknown.size === 0) return found
         const wanted = [...unknown.values()]
         const rows = yield* sql<{
           task_id: string
@@ -103,8 +110,11 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
         // Each by itself: a revision that another version wrote, and this one cannot read, fails its own runs alone.
         for (const row of rows) {
           const plan = planOf(row.definition, row.bound)
-          if (Either.isRight(plan)) keep(keyOf(row), plan.right)
+          if (Either.isLeft(plan)) continue
+          found.set(keyOf(row), plan.right)
+          keep(keyOf(row), plan.right)
         }
+        return found
       })
 
       const left = (ids: ReadonlyArray<string>) =>
@@ -120,10 +130,10 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
 
       return Plans.of({
         load: Effect.fn("Plans.load")(function* (work) {
-          yield* missing(work)
+          const found = yield* known(work)
           return new Map(
             work.flatMap((one) => {
-              const plan = kept.get(keyOf(one))
+              const plan = found.get(keyOf(one))
               return plan === undefined ? [] : [[one.id, plan] as const]
             })
           )

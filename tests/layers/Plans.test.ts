@@ -1,5 +1,7 @@
+import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
+import { RunId } from "../../src/domain/Run.ts"
 import { Extensions } from "../../src/layers/Extensions.ts"
 import { Heartbeats } from "../../src/layers/Heartbeats.ts"
 import { Lease } from "../../src/layers/Lease.ts"
@@ -8,6 +10,7 @@ import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { admin, task } from "../support/fixtures.ts"
 import { services, start } from "../support/Services.ts"
+import { work } from "../support/toolCalls.ts"
 
 layer(services())("a plan", (it) => {
   it.effect("tells what its revision was bound to, also when that is gone", () =>
@@ -37,6 +40,25 @@ layer(services())("a plan", (it) => {
       const found = yield* plans.load(leased)
       assert.deepStrictEqual([...(found.get(first)?.bound ?? ["none"])], ["mail"])
       assert.deepStrictEqual([...(found.get(second)?.bound ?? ["none"])], [])
+    })
+  )
+
+  it.effect("is there for every run that is leased, whatever had to give way in memory for it", () =>
+    Effect.gen(function* () {
+      const { actor } = yield* admin
+      const plans = yield* Plans
+      const sql = yield* SqlClient.SqlClient
+      const { id } = yield* (yield* Tasks).create(actor, task({ schedule_expr: "0 0 1 1 *" }))
+      const kept = 5000
+      yield* sql`
+        INSERT INTO task_revision (task_id, version, definition, changed_by, created_at)
+        SELECT task_id, n, definition, changed_by, created_at FROM task_revision, generate_series(2, ${kept + 1}) AS n
+        WHERE task_id = ${id} AND version = 1`
+      const idOf = (n: number) => RunId.make(`018f0000-0000-7000-8000-${String(n).padStart(12, "0")}`)
+      const version = (n: number) => ({ ...work, id: idOf(n), task_id: id, task_version: n })
+      yield* plans.load(Array.from({ length: kept }, (_, n) => version(n + 1)))
+      const found = yield* plans.load([version(1), version(kept + 1)])
+      assert.deepStrictEqual([...found.keys()], [idOf(1), idOf(kept + 1)])
     })
   )
 })
