@@ -92,11 +92,13 @@ export const child: Definition = {
   payload: { params: { seen: {} }, pipeline: [{ id: "only", uses: "probe.quick", with: { parent: "${params.seen}" } }] }
 }
 
-/** A task whose runs take their worker along. */
+/** A task whose runs take their worker along. That the database is away when one looks for its tool is not to end it. */
 export const deadly: Definition = {
   title: "deadly",
   ...never,
-  max_retries: 0,
+  max_retries: 20,
+  backoff_strategy: "fixed",
+  backoff_seconds: 0.5,
   payload: { pipeline: [{ id: "only", uses: "probe.deadly" }] }
 }
 
