@@ -88,7 +88,7 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
       }
 
       /** Plans by `keyOf`: of those kept now, and of the others from the store, whatever gives way for them. */
-      const known = Effect.fnUntraced(function* (work: ReadonlyArray<DueWork>) {
+      const plansOf = Effect.fnUntraced(function* (work: ReadonlyArray<DueWork>) {
         const found = new Map<string, Plan>()
         const unknown = new Map<string, DueWork>()
         for (const one of work) {
@@ -130,7 +130,7 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
 
       return Plans.of({
         load: Effect.fn("Plans.load")(function* (work) {
-          const found = yield* known(work)
+          const found = yield* plansOf(work)
           return new Map(
             work.flatMap((one) => {
               const plan = found.get(keyOf(one))

@@ -132,7 +132,10 @@ const workOut = (breaks: () => boolean) =>
       const { answered, broken } = yield* advance(breaks)
       still = moved + answered + broken.length === 0 ? still + 1 : 0
       if (still > mostStill) {
-        const rows = yield* sql`SELECT id, state, lease_no, attempt FROM due_work`
+        // A deadlock is waited out on the clock, which stands still here.
+        const rows = yield* sql`
+          SELECT id, state, lease_no, attempt, (SELECT deadlocks FROM pg_stat_database WHERE datname = current_database())
+          FROM due_work`
         return yield* Effect.dieMessage(`nothing goes on any more: ${JSON.stringify(rows)}`)
       }
       if (broken.length > 0) {
