@@ -159,10 +159,16 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
 
         renew: Effect.fn("Lease.renew")(function* (worker, held) {
           const at = yield* now
+          // Locked by id, as where steps are stored: the same runs may be in both statements.
           return yield* renewals<Renewed>`
+              WITH own AS MATERIALIZED (
+                SELECT d.id FROM due_work d
+                JOIN unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ lease_no }) => lease_no)}::integer[]) AS h (id, lease_no)
+                  ON h.id = d.id
+                WHERE d.id = ANY (${held.map(({ id }) => id)}::uuid[]) AND d.lease_no = h.lease_no AND d.state = 'leased' AND d.locked_by = ${worker}
+                ORDER BY d.id FOR NO KEY UPDATE OF d)
               UPDATE due_work AS d SET locked_until = greatest(d.locked_until, ${until(at)}::timestamptz)
-              FROM unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ lease_no }) => lease_no)}::integer[]) AS h (id, lease_no)
-              WHERE d.id = h.id AND d.lease_no = h.lease_no AND d.state = 'leased' AND d.locked_by = ${worker}
+              WHERE d.id = ANY (ARRAY(SELECT id FROM own))
               RETURNING d.id, d.lease_no, d.signals, d.cancel_requested_at IS NOT NULL AS cancel_requested`
         }, storeErrors),
 

@@ -1,6 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
-import { Clock, Context, Effect, Fiber, Layer, TestClock } from "effect"
+import { Clock, Context, Deferred, Effect, Fiber, Layer, TestClock } from "effect"
 import pg from "pg"
 import { inject } from "vitest"
 import type { DueWork } from "../../src/domain/DueWork.ts"
@@ -293,6 +293,37 @@ layer(Layer.provideMerge(Layer.effectDiscard(watched), services()))("Lease", (it
       )
     )
   }
+
+  it.effect("a renewal locks by id, as others do, whatever the order of what it names", () =>
+    Effect.gen(function* () {
+      yield* fromStart
+      const lease = yield* Lease
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.all([enqueue(), enqueue(), enqueue()])
+      const held = (yield* take(3)).map(({ id, lease_no }) => ({ id, lease_no })).sort((a, b) => (a.id < b.id ? -1 : 1))
+      const lock = (id: string | undefined) => sql`SELECT id FROM due_work WHERE id = ${id ?? ""} FOR NO KEY UPDATE`
+      const [lowest, , highest] = held
+      // Whoever goes by the end of the leases comes to it last.
+      yield* sql`UPDATE due_work SET locked_until = locked_until + interval '1 second' WHERE id = ${lowest?.id ?? ""}`
+      const locked = yield* Deferred.make<void>()
+      const holder = yield* Effect.fork(
+        Effect.gen(function* () {
+          yield* lock(lowest?.id)
+          yield* Deferred.succeed(locked, undefined)
+          const [row] = yield* sql`SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'`.pipe(
+            Effect.zipLeft(Effect.promise(() => new Promise((resume) => setTimeout(resume, 5)))),
+            Effect.repeat({ until: (rows) => rows.length > 0, times: 200 })
+          )
+          assert.isDefined(row, "the renewal does not wait")
+          // It holds none that is after the one that it waits for.
+          yield* sql`SELECT id FROM due_work WHERE id = ${highest?.id ?? ""} FOR NO KEY UPDATE NOWAIT`
+        }).pipe(sql.withTransaction)
+      )
+      yield* Deferred.await(locked)
+      assert.lengthOf(yield* lease.renew(one, held.toReversed()), 3)
+      yield* Fiber.join(holder)
+    })
+  )
 
   it.effect("a renewal moves the end of the leases it names, and no others", () =>
     world(
