@@ -30,7 +30,8 @@ import * as WorkerLoop from "../src/layers/WorkerLoop.ts"
 /**
  * Drains queued one-step runs with a worker in this process, against a PostgreSQL of its own: `node --import tsx bench/drain.ts
  * --runs 20000 --keys 10000`. Rounds without and with concurrency keys take turns, each on a fresh database, after one that only
- * warms up. `--agents` spreads the runs over so many agents, `--dead` leaves so many dead rows that an open snapshot keeps.
+ * warms up. `--agents` spreads the runs over so many agents, each with
+ * `--agent-limit` runs at once (0: as many as there are), `--dead` leaves so many dead rows that an open snapshot keeps.
  */
 const { values } = parseArgs({
   options: {
@@ -38,6 +39,7 @@ const { values } = parseArgs({
     keys: { type: "string", default: "10000" },
     limit: { type: "string", default: "5" },
     agents: { type: "string", default: "1" },
+    "agent-limit": { type: "string", default: "0" },
     dead: { type: "string", default: "0" },
     concurrency: { type: "string", default: "500" },
     rounds: { type: "string", default: "3" }
@@ -47,6 +49,7 @@ const runs = Number(values.runs)
 const keys = Number(values.keys)
 const limit = Number(values.limit)
 const agents = Number(values.agents)
+const agentLimit = Number(values["agent-limit"])
 const dead = Number(values.dead)
 const concurrency = Number(values.concurrency)
 const rounds = Number(values.rounds)
@@ -109,6 +112,9 @@ const prepare = (url: string, keyed: boolean) =>
        SELECT ('018f0000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'agent-' || n, '{tasks:*}', now() FROM generate_series(0, $1) AS n`,
       [agents - 1]
     )
+    await client.query(`INSERT INTO concurrency (namespace, key, "limit") SELECT '@agents', id::text, $1 FROM agent`, [
+      agentLimit > 0 ? agentLimit : null
+    ])
     await client.query(
       "INSERT INTO task_revision (task_id, version, definition, created_at) VALUES ($1, 1, $2, now())",
       [taskId, definition]

@@ -10,8 +10,16 @@ export interface Page<A> {
   readonly next_cursor: string | null
 }
 
-/** A page of what a query for `limit + 1` rows found: the row too many says that there is a next page. */
-export const pageOf = <A extends { readonly id: string }>(found: ReadonlyArray<A>, limit: number): Page<A> => {
+/**
+ * A page of what a query for `limit + 1` rows found: the row too many says that there is a next page. `cursorOf` names the row that
+ * the next page comes after.
+ */
+export const pageBy = <A>(found: ReadonlyArray<A>, limit: number, cursorOf: (last: A) => string): Page<A> => {
   const items = found.slice(0, limit)
-  return { items, next_cursor: found.length > limit ? (items.at(-1)?.id ?? null) : null }
+  const last = items.at(-1)
+  return { items, next_cursor: found.length > limit && last !== undefined ? cursorOf(last) : null }
 }
+
+/** As `pageBy`, by id. */
+export const pageOf = <A extends { readonly id: string }>(found: ReadonlyArray<A>, limit: number): Page<A> =>
+  pageBy(found, limit, ({ id }) => id)

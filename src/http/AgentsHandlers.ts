@@ -1,6 +1,7 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import { Effect } from "effect"
 import { allows, Forbidden } from "../domain/Agent.ts"
+import { pageBy } from "../domain/Page.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { isDay } from "../domain/Usage.ts"
 import { Agents } from "../layers/Agents.ts"
@@ -37,12 +38,7 @@ export const AgentsHandlers = HttpApiBuilder.group(Api, "agents", (handlers) =>
           }
           const after = day === undefined || tool === undefined ? null : { day, tool }
           const found = yield* usages.of(actor, path.id, { from, to }, after, limit + 1)
-          const items = found.slice(0, limit)
-          const last = items.at(-1)
-          return {
-            items,
-            next_cursor: found.length > limit && last !== undefined ? `${last.day}:${last.tool}` : null
-          }
+          return pageBy(found, limit, (last) => `${last.day}:${last.tool}`)
         })
       )
       .handle("issueKey", ({ path, payload }) =>

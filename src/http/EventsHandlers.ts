@@ -1,6 +1,7 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import { Effect, Schema } from "effect"
 import { EventAccepted, Topic } from "../domain/Event.ts"
+import { pageBy } from "../domain/Page.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { Events } from "../layers/Events.ts"
 import { Api } from "./Api.ts"
@@ -34,8 +35,7 @@ export const EventsHandlers = HttpApiBuilder.group(Api, "events", (handlers) =>
             return yield* new InvalidField({ path: "query.cursor", message: "is no cursor of a list's next_cursor" })
           }
           const found = yield* events.topics(yield* CurrentAgent, cursor ?? null, limit + 1)
-          const items = found.slice(0, limit)
-          return { items, next_cursor: found.length > limit ? (items.at(-1)?.topic ?? null) : null }
+          return pageBy(found, limit, ({ topic }) => topic)
         })
       )
       .handle("get", ({ path }) => Effect.flatMap(CurrentAgent, (agent) => events.get(agent, path.id)))

@@ -43,7 +43,6 @@ const whole = (from: number, to: number) =>
     jsonSchema: { type: "integer", minimum: from, maximum: to }
   })
 const Count = whole(1, 1000)
-const Version = whole(1, 2_147_483_647)
 
 const Label = Schema.String.pipe(Schema.pattern(/^[^:]+:.*$/)).annotations({ message: () => "is key:value" })
 
@@ -129,9 +128,10 @@ export class TasksApi extends HttpApiGroup.make("tasks")
   )
   .add(
     HttpApiEndpoint.get("versions")`/tasks/${id}/versions`
-      .setUrlParams(query({ before: Schema.optionalWith(Version, { exact: true }) }))
-      .addSuccess(Schema.Struct({ items: Schema.Array(Revision) }))
+      .setUrlParams(query(paging))
+      .addSuccess(Schema.Struct({ items: Schema.Array(Revision), next_cursor: Schema.NullOr(Schema.String) }))
       .addError(TaskNotFound)
+      .addError(InvalidField)
       .middleware(TasksRead)
       .annotate(OpenApi.Summary, "The definitions that a task had, newest first")
   )

@@ -1,7 +1,7 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { DateTime, Effect, Schema } from "effect"
-import { Task } from "../domain/Task.ts"
+import { InvalidField, Task } from "../domain/Task.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import { Occurrences } from "../layers/Occurrences.ts"
 import { Tasks } from "../layers/Tasks.ts"
@@ -59,9 +59,13 @@ export const TasksHandlers = HttpApiBuilder.group(Api, "tasks", (handlers) =>
           return yield* answer(yield* tasks.patch(yield* CurrentAgent, path.id, payload, yield* ifMatch))
         })
       )
-      .handle("versions", ({ path, urlParams }) =>
+      .handle("versions", ({ path, urlParams: { cursor, limit = 50 } }) =>
         Effect.gen(function* () {
-          return { items: yield* tasks.versions(yield* CurrentAgent, path.id, urlParams.before ?? null) }
+          const before = cursor === undefined ? null : Number(/^\d{1,9}$/.exec(cursor)?.[0] ?? NaN)
+          if (Number.isNaN(before)) {
+            return yield* new InvalidField({ path: "query.cursor", message: "is no cursor of a list's next_cursor" })
+          }
+          return yield* tasks.versions(yield* CurrentAgent, path.id, before, limit)
         })
       )
       .handle("occurrences", ({ path, urlParams: { after, count } }) =>

@@ -7,6 +7,7 @@ import { Agent, AgentId, AgentNotFound } from "../domain/Agent.ts"
 import type { Actor, AgentCreate, KeyCreate } from "../domain/Agent.ts"
 import type { ApiKey } from "../domain/ApiKey.ts"
 import { isId } from "../domain/Id.ts"
+import * as AgentSlots from "./AgentSlots.ts"
 import * as Ids from "./Ids.ts"
 
 /** What is stored of a key's text: HMAC-SHA-256 under the server's pepper. */
@@ -43,6 +44,7 @@ export const make = (sql: SqlClient.SqlClient, pepper: Uint8Array) => {
         INSERT INTO agent (id, name, namespace, scopes, disabled, max_tasks, max_concurrent_runs, rate_per_minute, budgets, created_at)
         VALUES (${id}, ${agent.name}, ${agent.namespace}, ${agent.scopes}::text[], ${agent.disabled}, ${agent.max_tasks},
           ${agent.max_concurrent_runs}, ${agent.rate_per_minute}, ${JSON.stringify(agent.budgets)}::jsonb, ${now})`
+      yield* AgentSlots.make(sql).begin(id, agent.max_concurrent_runs)
       return id
     }),
     insertKey: Effect.fnUntraced(function* (agentId: string, key: ApiKey, input: KeyCreate) {

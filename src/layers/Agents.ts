@@ -11,6 +11,7 @@ import { pageOf } from "../domain/Page.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import * as AgentRows from "./AgentRows.ts"
 import { keyHash } from "./AgentRows.ts"
+import * as AgentSlots from "./AgentSlots.ts"
 import { Audit } from "./Audit.ts"
 import { synchronized } from "./Clock.ts"
 import { constraintOf, storeErrors } from "./Db.ts"
@@ -72,6 +73,7 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
       const peppers = (yield* MasterKey).derive("api-key")
 
       const rows = AgentRows.make(sql, peppers[0])
+      const slots = AgentSlots.make(sql)
 
       const grantable = (actor: Actor, scopes: ReadonlyArray<string>) => {
         const scope = scopes.find((wanted) => !mayGrant(actor.scopes, wanted))
@@ -176,6 +178,8 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
                 UPDATE agent SET scopes = ${scopes}::text[], disabled = ${disabled}, max_tasks = ${max_tasks},
                   max_concurrent_runs = ${max_concurrent_runs}, rate_per_minute = ${rate_per_minute},
                   budgets = ${JSON.stringify(budgets)}::jsonb WHERE id = ${id}`
+              // After the row of the agent, and last but for the trail: turns wait for these locks.
+              if (max_concurrent_runs !== before.max_concurrent_runs) yield* slots.change(id, max_concurrent_runs)
               const after = yield* rows.one(actor, id)
               yield* trail(actor, "agent.changed", id, encodeAgent(before), encodeAgent(after))
               return after

@@ -17,7 +17,7 @@ const mostShares = 4
  * to, which alone is not leased whole: they are dealt one run each, round by round, in the order of the line.
  */
 export const candidatesOf = (sql: SqlClient.SqlClient) => {
-  const columns = sql.literal("d.id, d.namespace, d.concurrency_key AS key, d.rank, d.due_at")
+  const columns = sql.literal("d.id, d.namespace, d.concurrency_key AS key, d.agent_id, d.rank, d.due_at")
   const order = sql.literal("d.rank, d.due_at, d.id")
   const ready = (suspects: boolean, from: Place | null) =>
     from === null

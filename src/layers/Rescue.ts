@@ -1,5 +1,6 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { Duration } from "effect"
+import { agentSlots } from "./AgentSlots.ts"
 import { archive } from "./Archive.ts"
 
 /** A run that took its worker process down this often is ended as `poison`. */
@@ -20,6 +21,7 @@ const poison = {
  */
 export const rescueStatement = (sql: SqlClient.SqlClient, leaseFor: Duration.Duration) => {
   const archived = archive(sql)
+  const slotsOfAgents = sql.literal(`'${agentSlots}'`)
   const millis = Duration.toMillis(leaseFor)
   return (now: Date) => sql<{ id: string; poisoned: boolean }>`
     WITH given AS (SELECT * FROM live_step WHERE false),
@@ -45,10 +47,13 @@ export const rescueStatement = (sql: SqlClient.SqlClient, leaseFor: Duration.Dur
     readied AS (
       UPDATE due_work d SET state = 'ready', crashes = j.crashes, locked_by = NULL, locked_until = NULL
       FROM judged j WHERE d.id = ANY (ARRAY(SELECT id FROM judged)) AND d.id = j.id AND j.crashes < ${mostCrashes}
-      RETURNING d.id, d.namespace, d.concurrency_key),
+      RETURNING d.id, d.namespace, d.concurrency_key, d.agent_id, d.agent_slot),
     freed AS (
       SELECT namespace, concurrency_key AS key, count(*) AS n
-      FROM (SELECT namespace, concurrency_key FROM ended UNION ALL SELECT namespace, concurrency_key FROM readied) AS gone
+      FROM (
+        SELECT namespace, concurrency_key FROM ended UNION ALL SELECT namespace, concurrency_key FROM readied
+        UNION ALL SELECT ${slotsOfAgents}, agent_id::text FROM ended WHERE agent_slot
+        UNION ALL SELECT ${slotsOfAgents}, agent_id::text FROM readied WHERE agent_slot) AS gone
       WHERE concurrency_key IS NOT NULL GROUP BY 1, 2),
     slots AS MATERIALIZED (
       SELECT c.id, k.n FROM (SELECT namespace, key, n FROM freed ORDER BY 1, 2) AS k

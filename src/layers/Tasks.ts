@@ -6,7 +6,7 @@ import type { Actor } from "../domain/Agent.ts"
 import * as Cursor from "../domain/Cursor.ts"
 import { isId } from "../domain/Id.ts"
 import type { Page, PageRequest } from "../domain/Page.ts"
-import { pageOf } from "../domain/Page.ts"
+import { pageBy, pageOf } from "../domain/Page.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { DuplicateTask, Revision, Task, TaskCanceled, TaskId, TooManyTasks, VersionMismatch } from "../domain/Task.ts"
@@ -41,12 +41,13 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
     ) => Effect.Effect<Task, Invalid | DuplicateTask | TooManyTasks | StoreUnavailable>
     readonly list: (actor: Actor, filter: TaskFilter, page: PageRequest) => Effect.Effect<Page<Task>, StoreUnavailable>
     readonly get: (actor: Actor, id: string) => Effect.Effect<Task, TaskNotFound | StoreUnavailable>
-    /** The definitions that a task had, the newest first, at most 200 older than version `before` (null: the newest). */
+    /** The definitions that a task had, the newest first, at most `limit` older than version `before` (null: the newest). */
     readonly versions: (
       actor: Actor,
       id: string,
-      before: number | null
-    ) => Effect.Effect<ReadonlyArray<Revision>, TaskNotFound | StoreUnavailable>
+      before: number | null,
+      limit: number
+    ) => Effect.Effect<Page<Revision>, TaskNotFound | StoreUnavailable>
     /**
      * Changes the fields that are given. Where the schedule is touched, what the old one owes is decided first, then the
      * cursor is the first occurrence of the new one. `version` is what `If-Match` asks for.
@@ -196,12 +197,13 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
 
         get: Effect.fn("Tasks.get")(rows.one, storeErrors),
 
-        versions: Effect.fn("Tasks.versions")(function* (actor, id, before) {
+        versions: Effect.fn("Tasks.versions")(function* (actor, id, before, limit) {
           yield* rows.one(actor, id)
           return yield* sql`
             SELECT version, definition, changed_by, created_at FROM task_revision
-            WHERE task_id = ${id} AND version < ${before ?? 2_147_483_647} ORDER BY version DESC LIMIT 200`.pipe(
-            Effect.flatMap(decodeRevisions)
+            WHERE task_id = ${id} AND version < ${before ?? 2_147_483_647} ORDER BY version DESC LIMIT ${limit + 1}`.pipe(
+            Effect.flatMap(decodeRevisions),
+            Effect.map((found) => pageBy(found, limit, ({ version }) => String(version)))
           )
         }, storeErrors),
 

@@ -3,6 +3,7 @@ import { DateTime } from "effect"
 import { givenSteps, keepSteps, stepRow } from "./Recording.ts"
 import type { Line } from "../domain/Line.ts"
 import type { Settlement } from "../domain/Settlement.ts"
+import { agentSlots } from "./AgentSlots.ts"
 import { archive } from "./Archive.ts"
 import { candidatesOf } from "./Candidates.ts"
 import { tellRuns } from "./Outbox.ts"
@@ -27,11 +28,12 @@ interface TurnInput {
 
 /**
  * One statement that settles finished leases, frees and hands on their slots, and leases others. Every write for a run names
- * its id and lease number, so that a worker that lost a lease changes nothing. Slots are taken under the row locks of their
- * keys, in key order. Answers the leased rows, and the ids of what was settled and of what found no slot.
+ * its id and lease number, so that a worker that lost a lease changes nothing. Slots, of keys and of agents with a limit, are taken
+ * under the row locks of `concurrency`, in key order. Answers the leased rows, and the ids of what was settled and of what found no slot.
  */
 export const turnStatement = (sql: SqlClient.SqlClient) => {
   const archived = archive(sql)
+  const slotsOfAgents = sql.literal(`'${agentSlots}'`)
   const candidates = candidatesOf(sql)
   return ({ capacity, line, now, settled, suspects, until, worker }: TurnInput) => {
     const ids = settled.map(({ work }) => work.id)
@@ -71,7 +73,7 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
           attempt_started_at = CASE ${end} ->> 'outcome' WHEN 'retried' THEN NULL ELSE d.attempt_started_at END,
           locked_by = NULL, locked_until = NULL
         WHERE ${fenced} AND ${end} ->> 'outcome' <> 'ended'
-        RETURNING d.id, d.namespace, d.concurrency_key, ${end} ->> 'outcome' AS outcome, ${end} -> 'last_attempt' AS last_attempt),
+        RETURNING d.id, d.namespace, d.concurrency_key, d.agent_id, d.agent_slot, ${end} ->> 'outcome' AS outcome, ${end} -> 'last_attempt' AS last_attempt),
       ${keepSteps(sql, sql`continued`)},
       tried AS (
         INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, error, worker_id, started_at, finished_at)
@@ -81,36 +83,58 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         FROM continued c WHERE c.outcome = 'retried'),
       gone AS (
         SELECT namespace, concurrency_key AS key FROM ended WHERE concurrency_key IS NOT NULL
-        UNION ALL SELECT namespace, concurrency_key FROM continued WHERE concurrency_key IS NOT NULL),
+        UNION ALL SELECT namespace, concurrency_key FROM continued WHERE concurrency_key IS NOT NULL
+        UNION ALL SELECT ${slotsOfAgents}, agent_id::text FROM ended WHERE agent_slot
+        UNION ALL SELECT ${slotsOfAgents}, agent_id::text FROM continued WHERE agent_slot),
       ${candidates({ capacity, suspects, line })},
       slots AS MATERIALIZED (
         SELECT c.id, k.namespace, k.key, k.freed, c."limit" - c.in_use + k.freed AS free FROM (
           SELECT namespace, key, sum(freed) AS freed FROM (
-            SELECT namespace, key, 0 AS freed FROM candidates WHERE key IS NOT NULL UNION ALL SELECT namespace, key, 1 FROM gone) AS wanted
+            SELECT namespace, key, 0 AS freed FROM candidates WHERE key IS NOT NULL
+            UNION ALL SELECT ${slotsOfAgents}, agent_id::text, 0 FROM candidates
+            UNION ALL SELECT namespace, key, 1 FROM gone) AS wanted
           GROUP BY 1, 2 ORDER BY 1, 2) AS k
+        -- The row of an agent without a limit is left to others.
         CROSS JOIN LATERAL (
-          SELECT id, "limit", in_use FROM concurrency WHERE namespace = k.namespace AND key = k.key FOR UPDATE) AS c),
+          SELECT id, "limit", in_use FROM concurrency
+          WHERE namespace = k.namespace AND key = k.key AND ("limit" IS NOT NULL OR k.freed > 0) FOR UPDATE) AS c),
+      agents AS MATERIALIZED (
+        SELECT id, key::uuid AS agent_id, free, freed FROM slots WHERE namespace = ${slotsOfAgents}),
+      -- Both must have a place: the slots of agents are dealt to those for whom there is one of their key.
       ranked AS MATERIALIZED (
-        SELECT c.id, s.id AS slot, s.id IS NULL
-          OR row_number() OVER (PARTITION BY s.id ORDER BY c.rank, c.due_at, c.id) <= s.free AS fits
-        FROM candidates c LEFT JOIN slots s ON s.namespace = c.namespace AND s.key = c.key),
+        SELECT k.id, k.slot, a.id AS agent, k.fits AS keyed,
+          k.fits AND (a.id IS NULL OR row_number() OVER (PARTITION BY a.id, k.fits ORDER BY k.rank, k.due_at, k.id) <= a.free) AS fits
+        FROM (
+          SELECT c.*, s.id AS slot, s.id IS NULL
+            OR row_number() OVER (PARTITION BY s.id ORDER BY c.rank, c.due_at, c.id) <= s.free AS fits
+          FROM candidates c LEFT JOIN slots s ON s.namespace = c.namespace AND s.key = c.key) AS k
+        LEFT JOIN agents a ON a.agent_id = k.agent_id AND a.free IS NOT NULL),
       leased AS (
-        UPDATE due_work d SET state = 'leased', lease_no = d.lease_no + 1, locked_by = ${worker}, locked_until = ${until}, leased_at = ${now},
+        UPDATE due_work d SET state = 'leased', agent_slot = d.agent_id = ANY (ARRAY(SELECT agent_id FROM agents WHERE free IS NOT NULL)),
+          lease_no = d.lease_no + 1, locked_by = ${worker}, locked_until = ${until}, leased_at = ${now},
           started_at = coalesce(d.started_at, greatest(${now}::timestamptz, d.due_at)),
           attempt_started_at = coalesce(d.attempt_started_at, greatest(${now}::timestamptz, d.run_at))
         WHERE d.id = ANY (ARRAY(SELECT id FROM ranked WHERE fits))
         RETURNING d.*),
       blocked AS (
-        UPDATE due_work SET state = 'blocked' WHERE id = ANY (ARRAY(SELECT id FROM ranked WHERE NOT fits)) RETURNING id),
+        UPDATE due_work SET state = 'blocked', agent_slot = id = ANY (ARRAY(SELECT id FROM ranked WHERE keyed AND NOT fits))
+        WHERE id = ANY (ARRAY(SELECT id FROM ranked WHERE NOT fits)) RETURNING id),
       handed AS (
         UPDATE due_work SET state = 'ready' WHERE id = ANY (ARRAY(
           SELECT b.id FROM slots s CROSS JOIN LATERAL (
-            SELECT id FROM due_work w WHERE w.state = 'blocked' AND NOT w.serial AND w.namespace = s.namespace AND w.concurrency_key = s.key
-            ORDER BY w.rank, w.due_at, w.id LIMIT s.freed FOR UPDATE SKIP LOCKED) AS b WHERE s.freed > 0))),
+            SELECT id FROM due_work w
+            WHERE w.state = 'blocked' AND NOT w.agent_slot AND NOT w.serial AND w.namespace = s.namespace AND w.concurrency_key = s.key
+            ORDER BY w.rank, w.due_at, w.id LIMIT s.freed FOR UPDATE SKIP LOCKED) AS b WHERE s.freed > 0
+          UNION ALL
+          SELECT b.id FROM agents a CROSS JOIN LATERAL (
+            SELECT id FROM due_work w WHERE w.state = 'blocked' AND w.agent_slot AND w.agent_id = a.agent_id
+            ORDER BY w.rank, w.due_at, w.id LIMIT a.freed FOR UPDATE SKIP LOCKED) AS b WHERE a.freed > 0))),
       -- Added up before the join: by nested loops, each of slots against each of runs would take longer than all else.
       changes AS MATERIALIZED (
         SELECT slot, sum(n) AS n FROM (
-          SELECT slot, 1 AS n FROM ranked WHERE fits AND slot IS NOT NULL UNION ALL SELECT id, -freed FROM slots WHERE freed > 0) AS each
+          SELECT slot, 1 AS n FROM ranked WHERE fits AND slot IS NOT NULL
+          UNION ALL SELECT agent, 1 FROM ranked WHERE fits AND agent IS NOT NULL
+          UNION ALL SELECT id, -freed FROM slots WHERE freed > 0) AS each
         GROUP BY slot HAVING sum(n) <> 0),
       accounted AS (
         UPDATE concurrency c SET in_use = c.in_use + h.n FROM changes h

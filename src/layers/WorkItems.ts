@@ -65,18 +65,13 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
 
       /** The values of the secrets that a step may hand to its tool; of one that it may not any more there is none. */
       const valuesOf = (namespace: string, tool: string, names: ReadonlyArray<string>) =>
-        names.length === 0
-          ? Effect.succeed<ReadonlyMap<string, string>>(new Map())
-          : secrets
-              .reveal(
-                namespace,
-                names.map((name) => `secret://${name}`),
-                { tool, host: null }
-              )
-              .pipe(
-                Effect.map(({ used }) => used),
-                Effect.catchTag("StepFailed", () => Effect.succeed<ReadonlyMap<string, string>>(new Map()))
-              )
+        Effect.forEach(names, (name) =>
+          secrets.reveal(namespace, `secret://${name}`, { tool, host: null }).pipe(
+            Effect.map(({ used }) => [...used]),
+            // Each by itself: one that is gone leaves the others to be taken out of what comes back.
+            Effect.catchTag("StepFailed", () => Effect.succeed([]))
+          )
+        ).pipe(Effect.map((found): ReadonlyMap<string, string> => new Map(found.flat())))
 
       const take = Effect.fnUntraced(function* (actor: Actor, { lease_seconds, limit, tools }: WorkWanted) {
         const now = DateTime.toDateUtc(yield* DateTime.now)
@@ -121,11 +116,12 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
           if (mine === undefined) return []
           const used = yield* valuesOf(actor.namespace, mine.tool, mine.secrets)
           const answers = yield* store.answer([{ id, result: concealed(result, used) }])
+          if (answers.length === 0) return []
           const { agent_id, leased_at, tool } = mine
           const seconds = (now.getTime() - (leased_at ?? now).getTime()) / 1000
           const bytes = "output" in result ? bytesOf(result.output) : 0
           yield* countUsage(sql, [{ agent_id, day: dayOf(now.getTime()), tool, calls: 0, seconds, bytes }])
-          if (answers.length > 0) yield* audit.record(entry(actor, did(result), "work_item", id, { tool }))
+          yield* audit.record(entry(actor, did(result), "work_item", id, { tool }))
           return answers
         }).pipe(sql.withTransaction)
         if (answered.length === 0) return yield* new WorkLeaseLost({ item_id: id })

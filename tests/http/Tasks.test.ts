@@ -1,6 +1,7 @@
 import { assert, layer } from "@effect/vitest"
 import { Effect, Schema, TestClock } from "effect"
-import { Task } from "../../src/domain/Task.ts"
+import type { Page } from "../../src/domain/Page.ts"
+import { Revision, Task } from "../../src/domain/Task.ts"
 import { answered, apiServer, member, newTask, page, refusal, request, taskBody } from "../support/ApiServer.ts"
 import { start } from "../support/Services.ts"
 import { tickAfter } from "../support/fixtures.ts"
@@ -168,6 +169,34 @@ layer(apiServer())("GET /tasks", (it) => {
       yield* expect(`created_by=${actor.id}`, [d.id, c.id, b.id, a.id])
       yield* expect(`created_by=${unknownId}`, [])
       yield* expect("status=active&q=wash&label=team:ops&schedule_kind=cron", [a.id])
+    })
+  )
+})
+
+layer(apiServer())("GET /tasks/{id}/versions", (it) => {
+  it.effect("pages the definitions that a task had, newest first", () =>
+    Effect.gen(function* () {
+      const { id } = yield* newTask({ title: "first" })
+      for (const title of ["second", "third"]) yield* request("PATCH", `/tasks/${id}`, { body: { title } })
+      const titles: Array<unknown> = []
+      let next: string | null = ""
+      for (let pages = 0; pages < 3 && next !== null; pages++) {
+        const cursor: string = next === "" ? "" : `&cursor=${next}`
+        const found: Page<typeof Revision.Encoded> = page(
+          yield* request("GET", `/tasks/${id}/versions?limit=2${cursor}`),
+          Revision
+        )
+        titles.push(...found.items.map(({ definition, version }) => `${version} ${String(definition["title"])}`))
+        next = found.next_cursor
+      }
+      assert.deepStrictEqual(titles, ["3 third", "2 second", "1 first"])
+      assert.isNull(next)
+      for (const cursor of ["x", "-1", "1.5", "99999999999"]) {
+        const { errors } = refusal(yield* request("GET", `/tasks/${id}/versions?cursor=${cursor}`), 422)
+        assert.strictEqual(errors?.[0].path, "query.cursor")
+      }
+      const { key } = yield* member("stranger", ["tasks:*"])
+      refusal(yield* request("GET", `/tasks/${id}/versions`, { key }), 404, "task_not_found")
     })
   )
 })

@@ -78,13 +78,16 @@ const load = Effect.gen(function* () {
     FROM task t, generate_series(1, 4000) n WHERE t.id = ${id}`
   yield* sql`
     INSERT INTO due_work (id, task_id, key, agent_id, namespace, task_version, trigger, state, scheduled_for, due_at, run_at, priority,
-      rank, locked_by, locked_until, concurrency_key, created_at)
+      rank, locked_by, locked_until, concurrency_key, agent_slot, created_at)
     SELECT gen_random_uuid(), gen_random_uuid(), 'm:' || n, ('018f0000-0000-7000-8000-' || lpad((n % 7)::text, 12, '0'))::uuid, 'main',
       1, 'manual',
       (ARRAY['later', 'ready', 'blocked', 'leased', 'parked'])[n % 5 + 1], ${at}, ${at}, ${at}::timestamptz + interval '1 day', 5, 5,
-      gen_random_uuid(), ${at}::timestamptz + interval '1 day', 'key-' || n % 10000, ${at}
+      gen_random_uuid(), ${at}::timestamptz + interval '1 day', 'key-' || n % 10000, n % 2 = 0, ${at}
     FROM generate_series(1, 20000) n`
   yield* sql`INSERT INTO concurrency (namespace, key, "limit") SELECT 'main', 'key-' || n, 5 FROM generate_series(0, 9999) n`
+  yield* sql`
+    INSERT INTO concurrency (namespace, key, "limit")
+    SELECT '@agents', '018f0000-0000-7000-8000-' || lpad(n::text, 12, '0'), CASE WHEN n % 2 = 0 THEN 5000 END FROM generate_series(0, 9999) n`
   yield* sql`
     INSERT INTO live_step (run_id, kind, step_id, state, attempt) SELECT gen_random_uuid(), 'step', 'a', 'succeeded', 1
     FROM generate_series(1, 20000)`

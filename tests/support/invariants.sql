@@ -88,6 +88,9 @@ UNION ALL
 SELECT run_id, step_id FROM run_step s
 WHERE NOT EXISTS (SELECT FROM task_run r WHERE r.id = s.run_id AND r.finished_at = s.run_finished_at);
 
+-- I5 what a run waits for goes with it
+SELECT id, run_id, step_id FROM pending_item WHERE run_id NOT IN (SELECT id FROM due_work);
+
 -- I6 a step of a run is recorded once
 SELECT run_id, step_id, item, count(*) AS rows FROM run_step GROUP BY run_id, step_id, item HAVING count(*) > 1;
 
@@ -95,7 +98,14 @@ SELECT run_id, step_id, item, count(*) AS rows FROM run_step GROUP BY run_id, st
 SELECT c.namespace, c.key, c."limit", c.in_use, count(d.id) AS leased
 FROM concurrency c LEFT JOIN due_work d
   ON d.namespace = c.namespace AND d.concurrency_key = c.key AND d.state = 'leased'
+WHERE c.namespace <> '@agents'
 GROUP BY c.namespace, c.key, c."limit", c.in_use HAVING count(d.id) <> c.in_use OR c.in_use > c."limit";
+
+-- I7 slots of agents in use are their leased runs that hold one
+SELECT c.key, c."limit", c.in_use, count(d.id) AS leased
+FROM concurrency c LEFT JOIN due_work d ON d.agent_id::text = c.key AND d.state = 'leased' AND d.agent_slot
+WHERE c.namespace = '@agents'
+GROUP BY c.key, c."limit", c.in_use HAVING count(d.id) <> c.in_use;
 
 -- I8 an active task with a schedule has its next occurrence, after what is decided, or a reason why not
 SELECT id, status, decided_through, next_run_at, next_due_at, quarantine_reason FROM task
