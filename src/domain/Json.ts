@@ -42,21 +42,9 @@ const isPlain = (value: object): value is { readonly [key: string]: unknown } =>
 }
 
 interface Fault {
-  readonly path: ReadonlyArray<string | number>
+  /** From the place to the root, so that it grows by one on the way out. */
+  readonly place: Array<string | number>
   readonly message: string
-}
-
-interface Visit {
-  readonly value: unknown
-  readonly key: string | number
-  readonly parent: Visit | undefined
-  readonly depth: number
-}
-
-const pathOf = (visit: Visit): ReadonlyArray<string | number> => {
-  const path: Array<string | number> = []
-  for (let at = visit; at.parent !== undefined; at = at.parent) path.unshift(at.key)
-  return path
 }
 
 const scalarProblem = (value: unknown): string | undefined => {
@@ -66,27 +54,35 @@ const scalarProblem = (value: unknown): string | undefined => {
   return "this is not a JSON value"
 }
 
-/** The first fault in document order. An explicit stack, because a body may nest deeper than the call stack reaches. */
-const firstFault = (root: unknown): Fault | undefined => {
-  const open: Array<Visit> = [{ value: root, key: "", parent: undefined, depth: 0 }]
-  for (let visit = open.pop(); visit !== undefined; visit = open.pop()) {
-    const { depth, value } = visit
-    const key = typeof visit.key === "string" ? textProblem(visit.key) : undefined
-    if (key !== undefined) return { path: pathOf(visit), message: `in a key, ${key}` }
-    if (typeof value !== "object" || value === null || !(isArray(value) || isPlain(value))) {
-      const message = scalarProblem(value)
-      if (message !== undefined) return { path: pathOf(visit), message }
-      continue
+const below = (fault: Fault, key: string | number): Fault => {
+  fault.place.push(key)
+  return fault
+}
+
+/** The first fault in document order. It goes no deeper than `maxDepth`, however deep the value is, so that the stack holds it. */
+const firstFault = (value: unknown, depth = 0): Fault | undefined => {
+  if (typeof value !== "object" || value === null || !(isArray(value) || isPlain(value))) {
+    const message = scalarProblem(value)
+    return message === undefined ? undefined : { place: [], message }
+  }
+  if (depth >= maxDepth) return { place: [], message: `nested deeper than ${maxDepth}` }
+  if (isArray(value)) {
+    for (let at = 0; at < value.length; at++) {
+      const fault = firstFault(value[at], depth + 1)
+      if (fault !== undefined) return below(fault, at)
     }
-    if (depth >= maxDepth) return { path: pathOf(visit), message: `nested deeper than ${maxDepth}` }
-    const keys = isArray(value) ? [...value.keys()] : Object.keys(value)
-    for (const child of keys.toReversed()) {
-      const held: unknown = Reflect.get(value, child)
-      open.push({ value: held, key: child, parent: visit, depth: depth + 1 })
-    }
+    return undefined
+  }
+  for (const key of Object.keys(value)) {
+    const wrong = textProblem(key)
+    if (wrong !== undefined) return { place: [key], message: `in a key, ${wrong}` }
+    const fault = firstFault(value[key], depth + 1)
+    if (fault !== undefined) return below(fault, key)
   }
   return undefined
 }
+
+const pathOf = ({ place }: Fault): ReadonlyArray<string | number> => place.toReversed()
 
 /**
  * What PostgreSQL's `jsonb` or Ordinaut's own limits refuse in a value, with the JSON Pointer of the first such place:
@@ -95,7 +91,7 @@ const firstFault = (root: unknown): Fault | undefined => {
  */
 export const storable = (value: unknown): Problem | undefined => {
   const fault = firstFault(value)
-  return fault === undefined ? undefined : { path: pointer(fault.path), message: fault.message }
+  return fault === undefined ? undefined : { path: pointer(pathOf(fault)), message: fault.message }
 }
 
 /** A text that can be stored: what `storable` refuses in it becomes U+FFFD, and what is over `most` UTF-16 units is cut off. */
@@ -152,9 +148,9 @@ const declare = <A extends JsonValue>(
 ): Schema.Schema<A> => {
   const parse = (value: unknown, _: unknown, ast: SchemaAST.Declaration): Either.Either<A, ParseResult.ParseIssue> => {
     if (isStorable(value) && is(value)) return Either.right(value)
-    const { message, path } = firstFault(value) ?? { path: [], message: expected }
-    const issue = new ParseResult.Type(ast, value, message)
-    const [first, ...rest] = path
+    const fault = firstFault(value) ?? { place: [], message: expected }
+    const issue = new ParseResult.Type(ast, value, fault.message)
+    const [first, ...rest] = pathOf(fault)
     return Either.left(first === undefined ? issue : new ParseResult.Pointer([first, ...rest], value, issue))
   }
   return Schema.declare([], { decode: () => parse, encode: () => parse }, annotations)

@@ -10,6 +10,7 @@ import type { HealthState } from "../layers/Health.ts"
 import * as Prometheus from "../layers/Prometheus.ts"
 import * as Settings from "../layers/Settings.ts"
 import { version } from "../layers/Version.ts"
+import { securityHeaders } from "./SecurityHeaders.ts"
 
 const worst = (states: ReadonlyArray<HealthState>): HealthState =>
   states.includes("unhealthy") ? "unhealthy" : states.includes("degraded") ? "degraded" : "healthy"
@@ -59,6 +60,7 @@ export const app = Effect.gen(function* () {
     Effect.catchTags({
       RouteNotFound: () => HttpServerResponse.empty({ status: 404 }),
       Unauthorized: () => HttpServerResponse.empty({ status: 401, headers: { "www-authenticate": "Bearer" } })
-    })
+    }),
+    Effect.map(HttpServerResponse.setHeaders(securityHeaders))
   )
 })

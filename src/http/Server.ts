@@ -27,6 +27,7 @@ import * as Refusals from "./Refusals.ts"
 import { BadRequest, guarded, maxBody, refusal } from "./Requests.ts"
 import { RunsHandlers } from "./RunsHandlers.ts"
 import { SchedulesHandlers } from "./SchedulesHandlers.ts"
+import { securityHeaders } from "./SecurityHeaders.ts"
 import { SecretsHandlers } from "./SecretsHandlers.ts"
 import { StreamsHandlers } from "./StreamsHandlers.ts"
 import { SystemHandlers } from "./SystemHandlers.ts"
@@ -75,16 +76,6 @@ const notFound = (method: string, path: string): BadRequest => {
 
 /** The scope that a refused request lacks, where it is a scope. */
 const scopeOf = (error: unknown): string | null => (error instanceof Forbidden ? error.scope : null)
-
-const securityHeaders = {
-  "cache-control": "no-store",
-  "x-content-type-options": "nosniff",
-  "x-frame-options": "DENY",
-  "referrer-policy": "no-referrer",
-  // The docs page brings its script and style inline; nothing may be fetched from another host.
-  "content-security-policy":
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-}
 
 /** A request's id is echoed when it is a harmless one, else made. */
 const requestIdOf = (given: string | undefined): string =>

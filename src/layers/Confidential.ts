@@ -9,6 +9,16 @@ import { Secrets } from "./Secrets.ts"
 const hostOf = (url: string | null): string | null =>
   url !== null && URL.canParse(url) ? new URL(url).hostname || null : null
 
+/** What comes back of a call, failures too, without the values that were used in it, by name. */
+export const concealing = (
+  used: ReadonlyMap<string, string>,
+  answer: Effect.Effect<JsonValue, StepFailed>
+): Effect.Effect<JsonValue, StepFailed> =>
+  answer.pipe(
+    Effect.map((output) => redact(output, used)),
+    Effect.mapError((error) => new StepFailed({ ...error, message: redactText(error.message, used) }))
+  )
+
 /** Calls with secrets in them. */
 export class Confidential extends Context.Tag("ordinaut/Confidential")<
   Confidential,
@@ -33,10 +43,7 @@ export class Confidential extends Context.Tag("ordinaut/Confidential")<
           const { input, used } = yield* secrets
             .reveal(call.work.namespace, call.input, target, call.step.input)
             .pipe(Effect.catchTag("StoreUnavailable", () => StepFailed.of("internal", "the database did not answer")))
-          return yield* send({ ...call, input }).pipe(
-            Effect.map((output) => redact(output, used)),
-            Effect.mapError((error) => new StepFailed({ ...error, message: redactText(error.message, used) }))
-          )
+          return yield* concealing(used, send({ ...call, input }))
         })
       })
     )

@@ -41,6 +41,15 @@ export const streamsProcess = integer(
   "event streams that a process keeps open at once"
 )
 
+/** Connections that one process of the API keeps open at once. */
+export const maxConnections = integer(
+  "MAX_CONNECTIONS",
+  5000,
+  10,
+  1_000_000,
+  "connections that a process of the API keeps open at once; one more is closed"
+)
+
 /** A list with commas between; empty parts are left out. */
 const list = (text: string) =>
   text

@@ -6,7 +6,7 @@ import { references } from "../domain/SecretReferences.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import { defaultTimeoutSeconds } from "../domain/ToolTimeout.ts"
 import type { ToolCall } from "../domain/ToolCall.ts"
-import { Confidential } from "./Confidential.ts"
+import { concealing, Confidential } from "./Confidential.ts"
 import { expiring } from "./CoreToolset.ts"
 import { Extensions } from "./Extensions.ts"
 import { HttpExtensions } from "./HttpExtensions.ts"
@@ -48,11 +48,19 @@ export class ExtensionTools extends Context.Tag("ordinaut/ExtensionTools")<
           )
         )
 
-      /** A call that leaves for the extension's own host, with its credentials and the secrets of the input. */
+      /**
+       * A call that leaves for the extension's own host, with its credentials and the secrets of the input. A server that echoes
+       * what it was sent puts neither into the record.
+       */
       const leaving = (extension: Extension, send: typeof http.call) => (call: ToolCall) =>
         confidential
           .call(call, extension.base_url, (opened) =>
-            Effect.flatMap(credentialsOf(extension), (credentials) => send(extension, credentials, opened))
+            Effect.flatMap(credentialsOf(extension), (credentials) => {
+              const used = new Map(
+                credentials.auth === null ? [] : [[`${extension.name}.auth`, credentials.auth.secret]]
+              )
+              return concealing(used, send(extension, credentials, opened))
+            })
           )
           .pipe(Effect.map((output) => ({ output, simulated: false, log: undefined })))
 

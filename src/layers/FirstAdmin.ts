@@ -26,15 +26,16 @@ export const fromSettings = Effect.gen(function* () {
 })
 
 /**
- * As `fromSettings`, but a missing key is generated and kept in `admin.key` of the data folder, mode 0600. Answers the key when it
- * made the admin, or when a program that was killed at that moment did.
+ * As `fromSettings`, but a missing key is generated and kept in `admin.key` of the data folder, mode 0600. Answers a generated key
+ * when it made the admin, or when a program that was killed at that moment did.
  */
 export const generated = Effect.gen(function* () {
   const agents = yield* Agents
   const folder = yield* Settings.dataDir
   const path = join(folder, "admin.key")
   const draft = `${path}.new`
-  const known = (yield* given) ?? (yield* Effect.promise(() => kept(path)))
+  const configured = yield* given
+  const known = configured ?? (yield* Effect.promise(() => kept(path)))
   // On the disk before there is an admin: no kill leaves an admin whose key nobody has.
   const key = known ?? (yield* Effect.promise(() => drafted(folder, draft)))
   const made = yield* agents.ensureAdmin(key)
@@ -44,7 +45,8 @@ export const generated = Effect.gen(function* () {
   )
   if (made || (known === undefined && (yield* isAdmins))) {
     yield* Effect.promise(() => (known === undefined ? moved(draft, path) : keep(folder, path, key.text)))
-    return { key: key.text, path }
+    // Whoever set it has it: it need not stand in a log.
+    return configured === undefined ? { key: key.text, path } : null
   }
   yield* Effect.promise(() => rm(draft, { force: true }))
   return null

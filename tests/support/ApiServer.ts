@@ -72,7 +72,10 @@ const served = Layer.effect(
         Effect.promise(async () => {
           const key = call.key === undefined ? first.key : call.key
           const answer = await fetch(`${origin}${path}`, init(method, key, call))
-          const text = await answer.text()
+          // A stream does not end: its head is the answer.
+          const isStream = answer.headers.get("content-type") === "text/event-stream"
+          if (isStream) await answer.body?.cancel()
+          const text = isStream ? "" : await answer.text()
           return { status: answer.status, headers: answer.headers, text, body: parsed(text) }
         })
     })

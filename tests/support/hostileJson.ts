@@ -77,6 +77,7 @@ export const mutations = (bodies: FastCheck.Arbitrary<unknown>) =>
 export const sounder = (bodies: FastCheck.Arbitrary<unknown>) =>
   FastCheck.oneof(
     bodies,
+    schedule.map((when) => taskBody(when)),
     FastCheck.tuple(bodies, schedule).map(([body, when]) => ({
       ...Object(body),
       title: "a",
