@@ -6,6 +6,7 @@ import { matches } from "../domain/Event.ts"
 import type { HeardEvent } from "../domain/Event.ts"
 import { holds } from "../domain/Expression.ts"
 import type { Bindings } from "../domain/Expression.ts"
+import { isObject } from "../domain/Json.ts"
 import * as TaskSchedule from "../domain/TaskSchedule.ts"
 import { renderText } from "../domain/Template.ts"
 import * as TriggerSpec from "../domain/TriggerSpec.ts"
@@ -65,9 +66,20 @@ export const subscribed = (task: Pick<Listener, "schedule_kind" | "schedule_expr
         onRight: ({ pattern }) => matches(pattern, topic)
       })
 
+/**
+ * Whether a state change tells of a run of the task itself that has not ended: with these, every run would start three, and a
+ * circle of 16 hops would have millions.
+ */
+const isOwnBeginning = (task: Listener, { owner, payload, topic }: Spoken): boolean =>
+  owner !== null &&
+  (topic === "ordinaut.run.queued" || topic === "ordinaut.run.running") &&
+  isObject(payload) &&
+  payload["task_id"] === task.id
+
 /** Whether a task takes an event. A filter that cannot be evaluated takes none; while paused nothing is looked at by a condition. */
 const hears = (task: Listener, event: Spoken): boolean => {
   if ((event.owner !== null && task.created_by !== event.owner) || !subscribed(task, event.topic)) return false
+  if (isOwnBeginning(task, event)) return false
   if (task.schedule_kind === "condition") return task.status === "active"
   const plan = planOf(task.schedule_expr)
   const zone = find(task.timezone)
