@@ -12,6 +12,7 @@ import { renderText } from "../domain/Template.ts"
 import * as TriggerSpec from "../domain/TriggerSpec.ts"
 import { find } from "../domain/Zone.ts"
 import type { Zone } from "../domain/Zone.ts"
+import * as Breath from "./Breath.ts"
 import * as Conditions from "./Conditions.ts"
 import type { Lease } from "./Lease.ts"
 import * as Occasions from "./Occasions.ts"
@@ -153,14 +154,14 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
      * come in order; of those that conditions hear there is one, and `topic_last` has it.
      */
     hear: Effect.fnUntraced(function* (known: ReadonlyArray<Listener>, events: ReadonlyArray<Spoken>) {
-      const concerned = known.filter((task) => events.some((event) => hears(task, event)))
+      const concerned = yield* Breath.filter(known, (task) => events.some((event) => hears(task, event)))
       const rows = yield* locked(concerned.map(({ id }) => id))
       const [, tasks] = decodeEach(rows)
       const rules = new Map(rows.map((row) => [row.id, ruleOf(row)]))
       const occasions: Array<Occasion> = []
       const arrivals: Array<TriggerWindows.Arrival> = []
       for (const event of events) {
-        const hearing = tasks.filter((task) => hears(task, event) && withinBounds(task, event.at))
+        const hearing = yield* Breath.filter(tasks, (task) => hears(task, event) && withinBounds(task, event.at))
         occasions.push(
           ...(yield* conditions.onEvent(
             hearing.filter(({ schedule_kind }) => schedule_kind === "condition"),
