@@ -23,3 +23,13 @@ export const pageBy = <A>(found: ReadonlyArray<A>, limit: number, cursorOf: (las
 /** As `pageBy`, by id. */
 export const pageOf = <A extends { readonly id: string }>(found: ReadonlyArray<A>, limit: number): Page<A> =>
   pageBy(found, limit, ({ id }) => id)
+
+/** Bytes that the items of a page may have together; one alone may have more. */
+export const mostPageBytes = 4 * 1_048_576
+
+/** How many of the next items a page may hold, by their bytes: as many as fit, but one at least. */
+export const fittingPage = (sizes: ReadonlyArray<number>): number => {
+  let bytes = 0
+  const over = sizes.findIndex((size) => (bytes += size) > mostPageBytes)
+  return Math.max(1, over < 0 ? sizes.length : over)
+}

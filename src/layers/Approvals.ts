@@ -12,6 +12,7 @@ import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
 import { Lease } from "./Lease.ts"
+import { fitting } from "./PageSize.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** What waits for somebody's decision. */
@@ -52,10 +53,11 @@ export class Approvals extends Context.Tag("ordinaut/Approvals")<
           const now = DateTime.toDateUtc(yield* DateTime.now)
           const before = page.before === null ? sql`true` : sql`p.id < ${page.before}`
           const open = sql`p.result IS NULL AND (p.expires_at IS NULL OR p.expires_at > ${now})`
-          return pageOf(
-            yield* select(sql`${waitsFor(actor)} AND ${open} AND ${before} ORDER BY p.id DESC LIMIT ${page.limit + 1}`),
-            page.limit
+          const mine = sql`${waitsFor(actor)} AND ${open} AND ${before} ORDER BY p.id DESC`
+          const limit = yield* fitting(
+            sql`SELECT octet_length(p.detail::text) AS size FROM pending_item p WHERE ${mine} LIMIT ${page.limit}`
           )
+          return pageOf(yield* select(sql`${mine} LIMIT ${limit + 1}`), limit)
         }, storeErrors),
 
         decide: Effect.fn("Approvals.decide")(function* (actor, runId, stepId, { comment, data, decision, index }) {

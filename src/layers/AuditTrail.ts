@@ -10,6 +10,7 @@ import { InvalidField } from "../domain/Task.ts"
 import * as AuditChain from "./AuditChain.ts"
 import { storeErrors } from "./Db.ts"
 import { MasterKey } from "./MasterKey.ts"
+import { fitting } from "./PageSize.ts"
 
 /** What narrows the trail; `after` is included, `before` is not. */
 export interface AuditFilter {
@@ -76,15 +77,20 @@ export class AuditTrail extends Context.Tag("ordinaut/AuditTrail")<
             ...(filter.before === undefined ? [] : [sql`at < ${DateTime.toDateUtc(filter.before)}`]),
             ...(last === null ? [] : [sql`(at, chain, seq) < (${new Date(last.at)}, ${last.chain}, ${last.seq})`])
           ])
+          const fits = yield* fitting(
+            sql`
+              SELECT coalesce(octet_length(before::text), 0) + coalesce(octet_length(after::text), 0) AS size
+              FROM audit_log WHERE ${where} ORDER BY at DESC, chain DESC, seq DESC LIMIT ${limit}`
+          )
           const found = yield* Effect.flatMap(
             sql`
               SELECT chain, seq::float8 AS seq, at, actor, action, subject_kind, subject_id, before, after, request_id,
                 encode(hash, 'hex') AS hash
-              FROM audit_log WHERE ${where} ORDER BY at DESC, chain DESC, seq DESC LIMIT ${limit + 1}`,
+              FROM audit_log WHERE ${where} ORDER BY at DESC, chain DESC, seq DESC LIMIT ${fits + 1}`,
             decodeRecords
           )
-          const items = found.slice(0, limit)
-          const end = found.length > limit ? items.at(-1) : undefined
+          const items = found.slice(0, fits)
+          const end = found.length > fits ? items.at(-1) : undefined
           return {
             items: items.map(({ chain: _chain, ...record }) => record),
             next_cursor: end === undefined ? null : written(`${DateTime.toEpochMillis(end.at)}.${end.seq}.${end.chain}`)

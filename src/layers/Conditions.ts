@@ -7,6 +7,7 @@ import type { HeardEvent } from "../domain/Event.ts"
 import { isId } from "../domain/Id.ts"
 import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import { find } from "../domain/Zone.ts"
+import { breathe } from "./Breath.ts"
 import type { Occasion } from "./Occasions.ts"
 import { millisOf, withinBounds } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
@@ -155,7 +156,7 @@ export const make = (sql: SqlClient.SqlClient) => {
       for (const [index, task] of tasks.entries()) {
         const found = judge(task, of(task.namespace), event.at)
         if (found !== null) judged.push(found)
-        if (index % 20 === 19) yield* Effect.yieldNow()
+        if (index % 20 === 19) yield* breathe
       }
       yield* keep(
         judged.filter(({ task, value }) => value !== task.last_value),

@@ -4,6 +4,7 @@ import type { AuditEntry } from "../domain/AuditEntry.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { tzdataVersion } from "../domain/Zone.ts"
 import * as Audit from "./Audit.ts"
+import { breathe } from "./Breath.ts"
 import * as Conditions from "./Conditions.ts"
 import { storeErrors } from "./Db.ts"
 import * as Firing from "./Firing.ts"
@@ -127,7 +128,7 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
                 const found = Conditions.judge(task, said(task.namespace), now)
                 if (found !== null) judged.push(found)
                 else entries.push(...(yield* setAside(task.id, "its condition cannot be read", at)))
-                if (looked % 20 === 0) yield* Effect.yieldNow()
+                if (looked % 20 === 0) yield* breathe
                 continue
               }
               const made = decide(task, unfinished.has(task.id))
@@ -135,7 +136,7 @@ export class DueTasks extends Context.Tag("ordinaut/DueTasks")<
                 decided.push(made.right)
                 occurrences += made.right.decision.fires.length
               } else entries.push(...(yield* setAside(task.id, made.left, at)))
-              if (looked % 20 === 0) yield* Effect.yieldNow()
+              if (looked % 20 === 0) yield* breathe
             }
             const fired = yield* write(decided, unfinished)
             const risen = yield* decideOccasions(

@@ -19,6 +19,7 @@ import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
 import * as Listeners from "./Listeners.ts"
 import type { Listener } from "./Listeners.ts"
+import { fitting } from "./PageSize.ts"
 import { acceptEvents } from "./Recording.ts"
 import * as TaskRows from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
@@ -231,7 +232,10 @@ export class Events extends Context.Tag("ordinaut/Events")<
             ...(topic === null ? [] : [sql`e.topic = ${topic}`]),
             ...(page.before === null ? [] : [sql`e.id < ${page.before}`])
           ])
-          return pageOf(yield* select(sql`${where} ORDER BY e.id DESC LIMIT ${page.limit + 1}`), page.limit)
+          const limit = yield* fitting(
+            sql`SELECT octet_length(e.payload::text) AS size FROM event e WHERE ${where} ORDER BY e.id DESC LIMIT ${page.limit}`
+          )
+          return pageOf(yield* select(sql`${where} ORDER BY e.id DESC LIMIT ${limit + 1}`), limit)
         }, storeErrors),
 
         get: Effect.fn("Events.get")(function* (actor, id) {

@@ -6,11 +6,13 @@ import { matches } from "../domain/Event.ts"
 import type { HeardEvent } from "../domain/Event.ts"
 import { holds } from "../domain/Expression.ts"
 import type { Bindings } from "../domain/Expression.ts"
+import { isObject } from "../domain/Json.ts"
 import * as TaskSchedule from "../domain/TaskSchedule.ts"
 import { renderText } from "../domain/Template.ts"
 import * as TriggerSpec from "../domain/TriggerSpec.ts"
 import { find } from "../domain/Zone.ts"
 import type { Zone } from "../domain/Zone.ts"
+import * as Breath from "./Breath.ts"
 import * as Conditions from "./Conditions.ts"
 import type { Lease } from "./Lease.ts"
 import * as Occasions from "./Occasions.ts"
@@ -65,9 +67,20 @@ export const subscribed = (task: Pick<Listener, "schedule_kind" | "schedule_expr
         onRight: ({ pattern }) => matches(pattern, topic)
       })
 
+/**
+ * Whether a state change tells of a run of the task itself that has not ended: with these, every run would start three, and a
+ * circle of 16 hops would have millions.
+ */
+const isOwnBeginning = (task: Listener, { owner, payload, topic }: Spoken): boolean =>
+  owner !== null &&
+  (topic === "ordinaut.run.queued" || topic === "ordinaut.run.running") &&
+  isObject(payload) &&
+  payload["task_id"] === task.id
+
 /** Whether a task takes an event. A filter that cannot be evaluated takes none; while paused nothing is looked at by a condition. */
 const hears = (task: Listener, event: Spoken): boolean => {
   if ((event.owner !== null && task.created_by !== event.owner) || !subscribed(task, event.topic)) return false
+  if (isOwnBeginning(task, event)) return false
   if (task.schedule_kind === "condition") return task.status === "active"
   const plan = planOf(task.schedule_expr)
   const zone = find(task.timezone)
@@ -141,14 +154,14 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
      * come in order; of those that conditions hear there is one, and `topic_last` has it.
      */
     hear: Effect.fnUntraced(function* (known: ReadonlyArray<Listener>, events: ReadonlyArray<Spoken>) {
-      const concerned = known.filter((task) => events.some((event) => hears(task, event)))
+      const concerned = yield* Breath.filter(known, (task) => events.some((event) => hears(task, event)))
       const rows = yield* locked(concerned.map(({ id }) => id))
       const [, tasks] = decodeEach(rows)
       const rules = new Map(rows.map((row) => [row.id, ruleOf(row)]))
       const occasions: Array<Occasion> = []
       const arrivals: Array<TriggerWindows.Arrival> = []
       for (const event of events) {
-        const hearing = tasks.filter((task) => hears(task, event) && withinBounds(task, event.at))
+        const hearing = yield* Breath.filter(tasks, (task) => hears(task, event) && withinBounds(task, event.at))
         occasions.push(
           ...(yield* conditions.onEvent(
             hearing.filter(({ schedule_kind }) => schedule_kind === "condition"),

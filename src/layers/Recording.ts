@@ -77,7 +77,10 @@ export const recordStatement = (sql: SqlClient.SqlClient) => (progress: Readonly
       INSERT INTO live_step (run_id, kind, step_id, state, attempt, error)
       SELECT f.run_id, 'log', '', 'failed', 0, f.error
       FROM jsonb_to_recordset(${JSON.stringify(failed)}::jsonb) AS f (run_id uuid, error jsonb) JOIN held h ON h.id = f.run_id
-      ON CONFLICT (run_id, kind, step_id, item) DO NOTHING)
+      ON CONFLICT (run_id, kind, step_id, item) DO NOTHING
+      RETURNING run_id),
+    -- Nobody is asked any more for what a run waited for that has failed; the waits of its on_failure come after this.
+    unwaited AS (DELETE FROM pending_item WHERE run_id = ANY (ARRAY(SELECT run_id FROM failing)))
     SELECT id FROM held`.pipe(Effect.map((rows) => new Set(rows.map(({ id }) => id))))
   const namespaces = progress
     .filter(({ waits: begun }) => begun.some(({ kind }) => kind === "event"))

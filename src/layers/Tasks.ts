@@ -19,6 +19,7 @@ import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
 import * as Listeners from "./Listeners.ts"
 import { tellTask } from "./Outbox.ts"
+import { fitting } from "./PageSize.ts"
 import { kept, scheduleOf, upToNow } from "./Rescheduling.ts"
 import * as Settings from "./Settings.ts"
 import * as TaskChecks from "./TaskChecks.ts"
@@ -192,18 +193,24 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
         list: Effect.fn("Tasks.list")(function* (actor, filter, page) {
           const now = DateTime.toDateUtc(yield* DateTime.now)
           const where = narrow(sql, rows.visible(actor), filter, page)
-          return pageOf(yield* rows.select(sql`${where} ORDER BY t.id DESC LIMIT ${page.limit + 1}`, now), page.limit)
+          const limit = yield* fitting(
+            sql`SELECT octet_length(t.payload::text) AS size FROM task t WHERE ${where} ORDER BY t.id DESC LIMIT ${page.limit}`
+          )
+          return pageOf(yield* rows.select(sql`${where} ORDER BY t.id DESC LIMIT ${limit + 1}`, now), limit)
         }, storeErrors),
 
         get: Effect.fn("Tasks.get")(rows.one, storeErrors),
 
         versions: Effect.fn("Tasks.versions")(function* (actor, id, before, limit) {
           yield* rows.one(actor, id)
+          const older = sql`task_id = ${id} AND version < ${before ?? 2_147_483_647} ORDER BY version DESC`
+          const fits = yield* fitting(
+            sql`SELECT octet_length(definition::text) AS size FROM task_revision WHERE ${older} LIMIT ${limit}`
+          )
           return yield* sql`
-            SELECT version, definition, changed_by, created_at FROM task_revision
-            WHERE task_id = ${id} AND version < ${before ?? 2_147_483_647} ORDER BY version DESC LIMIT ${limit + 1}`.pipe(
+            SELECT version, definition, changed_by, created_at FROM task_revision WHERE ${older} LIMIT ${fits + 1}`.pipe(
             Effect.flatMap(decodeRevisions),
-            Effect.map((found) => pageBy(found, limit, ({ version }) => String(version)))
+            Effect.map((found) => pageBy(found, fits, ({ version }) => String(version)))
           )
         }, storeErrors),
 

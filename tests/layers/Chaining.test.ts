@@ -153,6 +153,23 @@ layer(listening())("Chaining", (it) => {
     )
   )
 
+  it.effect(
+    "what hears everything hears of its own runs when they have ended, so that its circle is no avalanche",
+    () =>
+      world(() =>
+        Effect.gen(function* () {
+          const { id } = yield* hearer("ordinaut.run.**")
+          yield* publishAll
+          yield* runNow(id)
+          for (let round = 0; round < 25; round++) {
+            yield* work
+            yield* publishAll
+          }
+          assert.lengthOf(yield* runsOf(id), 1 + 16 + 1)
+        })
+      )
+  )
+
   it.effect("what hears of failures does not hear of the refusal that ends its own circle", () =>
     world(() =>
       Effect.gen(function* () {

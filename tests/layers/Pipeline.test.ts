@@ -237,6 +237,30 @@ layer(services())("a pipeline", (it) => {
     })
   )
 
+  it.effect("asks nobody any more for what a failed run waited for, while its on_failure goes on", () =>
+    Effect.gen(function* () {
+      const approvals = yield* Approvals
+      const open = (actor: Parameters<typeof approvals.list>[0]) =>
+        Effect.map(approvals.list(actor, { limit: 50, before: null }), ({ items }) =>
+          items.map(({ run_id, step_id }) => [run_id, step_id])
+        )
+      const { actor, id, read } = yield* run({
+        pipeline: [
+          { id: "ask", needs: [], ...approval },
+          { id: "pause", needs: [], uses: "core.wait", with: { seconds: 60 } },
+          { id: "bad", needs: ["pause"], ...fails }
+        ],
+        on_failure: [{ id: "after", ...approval }]
+      })
+      assert.deepStrictEqual(yield* open(actor), [[id, "ask"]])
+      yield* after("60 seconds")
+      assert.deepStrictEqual(yield* open(actor), [[id, "after"]])
+      yield* approvals.decide(actor, id, "after", { decision: "approved" })
+      yield* work
+      assert.strictEqual(inWords(yield* read), "failed: ask canceled, pause succeeded, bad failed, after succeeded")
+    })
+  )
+
   it.effect("waits for 90 days without a worker", () =>
     Effect.gen(function* () {
       const { read } = yield* run({

@@ -87,6 +87,7 @@ export const record = (tables: Tables, progress: ReadonlyArray<Progress>): Reado
     tables.watch.recorded(row, steps)
     const live = liveOf(tables, row.id)
     for (const step of steps) live.steps.set(pair(step.step_id, String(step.item)), step)
+    if (failed !== null && live.failed === null) live.waits.clear()
     for (const wait of waits) live.waits.set(pair(wait.step_id, String(wait.item)), { ...wait, result: null })
     live.failed ??= failed
   }

@@ -47,19 +47,21 @@ export const waits = {
       progress(work, { steps: [step("a"), step("b", { state: "running" }), step("c", { item: 3 })], waits: [wait(1)] })
     ])
     equal([...held], [work.id])
-    yield* leases.record([progress(work, { steps: [step("b")], failed })])
+    const late = wait(2, { step_id: "z" })
+    yield* leases.record([progress(work, { steps: [step("b")], waits: [late], failed })])
     yield* settle(work, { outcome: "released" })
     const again = yield* leaseOne(other)
     equal(yield* inputOf(again), {
       steps: ["a-1 succeeded", "b-1 succeeded", "c3 succeeded"],
-      waits: [{ step_id: "a", item: -1, kind: "approval", result: null }],
+      // Of a run that has failed, what its on_failure waits for alone is left.
+      waits: [{ step_id: "z", item: -1, kind: "approval", result: null }],
       failed: failed.code
     })
     yield* settle(again, succeeded)
     equal(yield* store.ended, {
       "m:1": "succeeded attempt 1 lease 2 crashes 0 attempts 1 steps a succeeded, b succeeded, c succeeded"
     })
-    equal(yield* leases.answer([{ id: wait(1).id, result: { output: 1 } }]), [])
+    equal(yield* leases.answer([{ id: late.id, result: { output: 1 } }]), [])
   }),
 
   "stores nothing for a lease that is over": Effect.gen(function* () {
