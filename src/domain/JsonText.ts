@@ -1,8 +1,8 @@
 import { pointer } from "./Json.ts"
 import type { Problem } from "./Json.ts"
 
-/** Most keys of all objects in a body. */
-const mostKeys = 10_000
+/** Most keys of all objects in a body, unless it may have more. */
+const usualKeys = 10_000
 
 const token = /"(?:[^"\\]|\\.)*"|[{}[\],:]/g
 
@@ -17,7 +17,7 @@ interface Open {
  * What `JSON.parse` passes over in silence in a text that it can read: a key that stands twice in one object, of which it keeps
  * the last (RFC 8259 §4), and more keys than a body may have.
  */
-export const keyProblem = (text: string): Problem | undefined => {
+export const keyProblem = (text: string, mostKeys = usualKeys): Problem | undefined => {
   const open: Array<Open> = []
   let count = 0
   for (const [found] of text.matchAll(token)) {
