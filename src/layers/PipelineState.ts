@@ -20,6 +20,18 @@ const mostOfRun = 16 * 1_048_576
 
 type Known = RunInput["known"][number]
 
+/** What is known of a call that has not ended, or not for good: `calls` are those of earlier attempts. */
+interface OpenCall {
+  readonly calls: number
+  readonly input: JsonValue
+  readonly error: RunError | null
+  /** When it began, where it waits; epoch milliseconds. */
+  readonly since: number | null
+}
+
+/** What became of an element. */
+type Element = Pick<Known, "output" | "error" | "simulated" | "started_at">
+
 const underWay = (state: Known["state"]) => state === "canceled" || state === "running" || state === "waiting"
 
 /** `Object.create(null)`: a step may be called `__proto__`, which is a name like any other. */
@@ -36,10 +48,10 @@ export class PipelineState {
   readonly #input: RunInput
   readonly #steps = bare()
   readonly #errors = bare()
-  /** By `callKey`, what is recorded of calls that have not ended, or not for good. */
-  readonly #open = new Map<string, Known>()
+  /** By `callKey`. */
+  readonly #open = new Map<string, OpenCall>()
   /** Elements that have ended, by step and index. */
-  readonly #elements = new Map<string, Map<number, Known>>()
+  readonly #elements = new Map<string, Map<number, Element>>()
   #waits: ReadonlyMap<string, Wait> = new Map()
   #bytes = 0
 
@@ -60,7 +72,8 @@ export class PipelineState {
   #take(step: CheckedStep, known: Known) {
     const onFailure = known.item < 0 ? step.onError : (step.forEach?.onItemError ?? "fail")
     if (underWay(known.state) || (known.state === "failed" && onFailure === "fail")) {
-      this.#open.set(callKey(known), known)
+      const since = known.state === "waiting" ? known.started_at : null
+      this.#open.set(callKey(known), { calls: known.attempt, input: known.input, error: known.error, since })
       return
     }
     // What a step gathered over an array is counted by its elements.
@@ -69,8 +82,7 @@ export class PipelineState {
         this.#bytes += sizeOf(stored, 2 * mostOutput, maxDepth + 2) ?? 2 * mostOutput
     }
     if (known.item >= 0) {
-      const elements = this.#elements.get(step.id) ?? new Map<number, Known>()
-      this.#elements.set(step.id, elements.set(known.item, known))
+      this.rememberElement(step, known.item, known)
       return
     }
     this.remember(step, known.output, known.error)
@@ -98,14 +110,31 @@ export class PipelineState {
     return wait !== undefined && goesOn(wait, this.#work.attempt) ? wait : undefined
   }
 
-  /** How often a call was made under earlier leases and attempts, and with which input it waits. */
-  openCall(step: CheckedStep, item: number): { readonly calls: number; readonly input: JsonValue } {
-    const known = this.#open.get(callKey({ step_id: step.id, item }))
-    return { calls: known?.attempt ?? 0, input: known?.input ?? null }
+  /** How often a call was made in earlier attempts; where it waits, with which input and since when. */
+  openCall(step: CheckedStep, item: number): OpenCall {
+    return this.#open.get(callKey({ step_id: step.id, item })) ?? { calls: 0, input: null, error: null, since: null }
   }
 
-  elementsOf(step: CheckedStep): ReadonlyMap<number, Known> {
+  /** A call waits from now on; it may go on under this lease. */
+  rememberCall(step: CheckedStep, item: number, call: OpenCall) {
+    this.#open.set(callKey({ step_id: step.id, item }), call)
+  }
+
+  elementsOf(step: CheckedStep): ReadonlyMap<number, Element> {
     return this.#elements.get(step.id) ?? new Map()
+  }
+
+  /** An element has ended; the step may go on with the others under this lease. */
+  rememberElement(step: CheckedStep, index: number, element: Element) {
+    const elements = this.#elements.get(step.id) ?? new Map<number, Element>()
+    this.#elements.set(step.id, elements.set(index, element))
+  }
+
+  /** When the first of a step's elements that have ended began; null where there is none. */
+  firstElementAt(step: CheckedStep): number | null {
+    let first: number | null = null
+    for (const { started_at } of this.elementsOf(step).values()) first = Math.min(first ?? started_at, started_at)
+    return first
   }
 
   /** A step has ended: from now on others read its output and its error. */

@@ -47,7 +47,10 @@ export interface RunInput {
   readonly events?: JsonValue
   /** What earlier leases of the run left of its steps, and of the elements that these ran over. */
   readonly known: ReadonlyArray<
-    Pick<StepRecord, "step_id" | "item" | "state" | "input" | "output" | "error" | "attempt" | "simulated">
+    Pick<
+      StepRecord,
+      "step_id" | "item" | "state" | "input" | "output" | "error" | "attempt" | "simulated" | "started_at"
+    >
   >
   /** What it waits for, or has waited for. */
   readonly waits: ReadonlyArray<Wait>
@@ -106,7 +109,8 @@ export class Plans extends Context.Tag("ordinaut/Plans")<
 
       const left = (ids: ReadonlyArray<string>) =>
         sql`
-          SELECT run_id, kind, step_id, item, state, input, output, error, attempt, simulated FROM live_step
+          SELECT run_id, kind, step_id, item, state, input, output, error, attempt, simulated,
+            coalesce((extract(epoch FROM started_at) * 1000)::float8, 0) AS started_at FROM live_step
           WHERE run_id = ANY (${ids}::uuid[]) AND kind IN ('step', 'log')`.pipe(Effect.flatMap(decodeSteps))
 
       const waitsOf = (ids: ReadonlyArray<string>) =>
@@ -203,7 +207,8 @@ const decodeSteps = Schema.decodeUnknown(
       output: MadeJson,
       error: Schema.NullOr(RunError),
       attempt: Schema.Int,
-      simulated: Schema.Boolean
+      simulated: Schema.Boolean,
+      started_at: Schema.Number
     })
   )
 )

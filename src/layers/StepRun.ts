@@ -33,8 +33,14 @@ type Note = Pick<StepRecord, "state" | "input" | "output" | "error" | "attempt">
 export const runStep = (running: Running, step: CheckedStep): Effect.Effect<StepEnd> =>
   Effect.gen(function* () {
     const { io, plan, state, tools, work } = running
-    const started_at = yield* Clock.currentTimeMillis
     const { bindings } = state
+
+    /** When a call begins, or began, where it has waited since. */
+    const beginningOf = (item: number) =>
+      Effect.map(Clock.currentTimeMillis, (now) =>
+        state.waitOf(step, item) === undefined ? now : (state.openCall(step, item).since ?? now)
+      )
+    const started_at = yield* beginningOf(-1)
 
     const note = (item: number, { logs = [], simulated = false, ...rest }: Note, startedAt = started_at) =>
       Effect.flatMap(Clock.currentTimeMillis, (finished_at) =>
@@ -54,10 +60,11 @@ export const runStep = (running: Running, step: CheckedStep): Effect.Effect<Step
     /** The end of the whole step. */
     const ended = Effect.fnUntraced(function* (kind: Tool["kind"], end: Note) {
       const labels = { tool_kind: kind, outcome: end.state }
+      const began = state.firstElementAt(step) ?? started_at
       Metrics.steps.add(1, labels)
-      Metrics.stepDuration.add(((yield* Clock.currentTimeMillis) - started_at) / 1000, labels)
+      Metrics.stepDuration.add(((yield* Clock.currentTimeMillis) - began) / 1000, labels)
       state.remember(step, end.output, end.error)
-      yield* note(-1, end)
+      yield* note(-1, end, began)
     })
 
     const failed = (kind: Tool["kind"], error: StepFailed, input: JsonValue, calls: number) =>
@@ -88,17 +95,11 @@ export const runStep = (running: Running, step: CheckedStep): Effect.Effect<Step
               io.save([])
             ),
       waits: (input, calls, last) =>
-        note(
-          item,
-          {
-            state: "waiting",
-            input,
-            output: null,
-            error: last === null ? null : runError(step.id, last),
-            attempt: calls
-          },
-          beginning
-        ),
+        Effect.suspend(() => {
+          const error = last === null ? null : runError(step.id, last)
+          state.rememberCall(step, item, { calls, input, error, since: beginning })
+          return note(item, { state: "waiting", input, output: null, error, attempt: calls }, beginning)
+        }),
       cut: (input, calls) =>
         note(item, { state: "canceled", input, output: null, error: null, attempt: calls }, beginning)
     })
@@ -142,7 +143,7 @@ export const runStep = (running: Running, step: CheckedStep): Effect.Effect<Step
       const until: Array<number | null> = []
 
       const one = Effect.fnUntraced(function* (index: number) {
-        const beginning = yield* Clock.currentTimeMillis
+        const beginning = yield* beginningOf(index)
         const within = { ...bindings, item: list.right[index] ?? null, index }
         const call = yield* callStep(running, step, index, within, tool, hooksOf(index, beginning))
         if (call.at === "waiting") {
@@ -159,10 +160,13 @@ export const runStep = (running: Running, step: CheckedStep): Effect.Effect<Step
             failure.first ??= new StepFailed({ ...result.left, message: `element ${index}: ${result.left.message}` })
           }
           yield* note(index, { state: "failed", input, output: null, error, attempt: call.calls }, beginning)
+          if (onItemError === "continue")
+            state.rememberElement(step, index, { output: null, error, simulated: false, started_at: beginning })
         } else {
-          const { output } = result.right
+          const { output, simulated: isSimulated } = result.right
           outputs[index] = output
-          simulated ||= result.right.simulated
+          simulated ||= isSimulated
+          state.rememberElement(step, index, { output, error: null, simulated: isSimulated, started_at: beginning })
           const logs = yield* logged(result.right)
           yield* note(
             index,
@@ -172,7 +176,7 @@ export const runStep = (running: Running, step: CheckedStep): Effect.Effect<Step
               output,
               error: null,
               attempt: call.calls,
-              simulated: result.right.simulated,
+              simulated: isSimulated,
               logs
             },
             beginning

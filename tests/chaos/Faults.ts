@@ -3,9 +3,12 @@ import type { Chance } from "../simulation/Chance.ts"
 import { eventually } from "../support/programs.ts"
 import { clockOff } from "./FalseClock.ts"
 import type { Fleet, Slot } from "./Fleet.ts"
-import type { makeLoad } from "./Load.ts"
+import type { makeLoad, Stock } from "./Load.ts"
+import { killTheirWorkers } from "./Poison.ts"
 import type { Record } from "./Record.ts"
 import { heldBy, watch } from "./Rescues.ts"
+import { noConnectionLeft, poolsExhausted, redisFull } from "./Shortages.ts"
+import type { ToolBench } from "./ToolBench.ts"
 
 /** One kind of fault. It ends when what it broke is whole again. */
 export interface Fault {
@@ -18,13 +21,16 @@ interface Setting {
   readonly chance: Chance
   readonly record: Record
   readonly load: ReturnType<typeof makeLoad>
+  readonly stock: Stock
+  readonly bench: ToolBench
   /** Shows a program another time of day; without it no clock is off. */
   readonly falseClock: string | undefined
 }
 
-/** The faults that a round injects. */
-export const makeFaults = ({ chance, falseClock, fleet, load, record }: Setting): ReadonlyArray<Fault> => {
+/** The faults that a round injects: at once those that take long, and then one after the other. */
+export const makeFaults = ({ bench, chance, falseClock, fleet, load, record, stock }: Setting) => {
   let named = 0
+  const poisoning = Effect.unsafeMakeSemaphore(1)
   const between = (from: number, to: number) => Effect.sleep(`${chance.int(from, to)} millis`)
 
   /** Has a free slot of a kind in hand for the time of a fault; where none is free within that time there is no fault. */
@@ -96,7 +102,14 @@ export const makeFaults = ({ chance, falseClock, fleet, load, record }: Setting)
         record.fault("SIGSTOP of worker over its leases")
         yield* Effect.sync(() => process.kill(pid, "SIGSTOP"))
         yield* between(fleet.leaseSeconds * 1000 + 1000, fleet.leaseSeconds * 1000 + 4000)
-      }).pipe(Effect.ensuring(Effect.sync(() => void process.kill(slot.process?.pid ?? 0, "SIGCONT"))))
+      }).pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            record.thawed.push(performance.now())
+            process.kill(slot.process?.pid ?? 0, "SIGCONT")
+          })
+        )
+      )
     )
   }
 
@@ -130,7 +143,38 @@ export const makeFaults = ({ chance, falseClock, fleet, load, record }: Setting)
   const { proxy, redis } = fleet
   // One at a time: a frozen process does not stop.
   const redisFault = (kind: string, inject: Effect.Effect<unknown>) => simple(kind, redis.alone(inject))
-  return [
+  /** Once it was acknowledged; an answer that got lost may have started another. */
+  const started = (task: string) =>
+    load.runNow(task).pipe(
+      Effect.tap((run) => (run === undefined ? Effect.sleep("500 millis") : Effect.void)),
+      Effect.repeat({ until: (run) => run !== undefined, times: 20 })
+    )
+  const poison: Fault = {
+    kind: "poison run",
+    inject: started(stock.deadly).pipe(
+      Effect.zipRight(poisoning.withPermits(1)(killTheirWorkers(fleet, bench, record, stock.deadly)))
+    )
+  }
+  const surge = simple("1,000 runs that fail at once", started(stock.surge))
+  const others: ReadonlyArray<Fault> = [
+    simple(
+      "no connection left",
+      Effect.suspend(() =>
+        noConnectionLeft(
+          fleet,
+          between(1000, 4000),
+          Effect.sync(() => proxy.cut())
+        )
+      )
+    ),
+    simple(
+      "pools exhausted",
+      Effect.suspend(() => poolsExhausted(fleet, between(2000, 5000)))
+    ),
+    redisFault(
+      "Redis out of memory",
+      Effect.suspend(() => redisFull(fleet, between(1000, 5000)))
+    ),
     killed("worker"),
     killed("worker"),
     killed("scheduler"),
@@ -172,4 +216,5 @@ export const makeFaults = ({ chance, falseClock, fleet, load, record }: Setting)
     ),
     ...(falseClock === undefined ? [] : [falseClocked(falseClock)])
   ]
+  return { atOnce: [poison, surge], oneByOne: others }
 }

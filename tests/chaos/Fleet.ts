@@ -57,7 +57,7 @@ export const makeFleet = (record: Record, leaseSeconds: number): Effect.Effect<F
     const folder = yield* Programs.dataFolder
     const [{ url: database }, redis] = yield* Effect.all(
       [
-        EmbeddedDb.start({ dataDir: folder, settings: { max_connections: "200" } }).pipe(Effect.orDie),
+        EmbeddedDb.start({ dataDir: folder, settings: { max_connections: "100" } }).pipe(Effect.orDie),
         redisProcess(folder)
       ],
       { concurrency: 2 }
@@ -75,6 +75,7 @@ export const makeFleet = (record: Record, leaseSeconds: number): Effect.Effect<F
       // The load is one agent's, from one address.
       RATE_AGENT: "1000000",
       RATE_ADDRESS: "1000000",
+      ORDINAUT_ALLOW_PRIVATE_TARGETS: "127.0.0.0/8",
       HOST: "127.0.0.1",
       WORKER_CONCURRENCY: "20",
       LEASE_SECONDS: `${leaseSeconds}`,

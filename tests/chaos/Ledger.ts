@@ -13,6 +13,8 @@ export interface Ledger {
   /** The ids that answers told for one `dedupe_key`: of events, and of tasks. */
   readonly eventsByKey: Map<string, Set<string>>
   readonly tasksByKey: Map<string, Set<string>>
+  /** What was decided, by `<run id>:<step id>`. */
+  readonly decided: Map<string, string>
 }
 
 export const makeLedger = (): Ledger => ({
@@ -22,7 +24,8 @@ export const makeLedger = (): Ledger => ({
   asked: new Set(),
   events: new Map(),
   eventsByKey: new Map(),
-  tasksByKey: new Map()
+  tasksByKey: new Map(),
+  decided: new Map()
 })
 
 /** Adds to a set of a map. */

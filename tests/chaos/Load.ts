@@ -4,6 +4,9 @@ import type { Answer, Client } from "./Client.ts"
 import { byHand, listeners, often, once, recurring, seldom, topics } from "./Definitions.ts"
 import type { Definition, Listener } from "./Definitions.ts"
 import { addTo, type Ledger } from "./Ledger.ts"
+import { child, deadly, doomed, outside, surge } from "./Outside.ts"
+import type { Record } from "./Record.ts"
+import { extensionsOf, type ToolBench } from "./ToolBench.ts"
 
 const read =
   <A, I>(schema: Schema.Schema<A, I>) =>
@@ -14,6 +17,9 @@ const idOf = read(Schema.Struct({ id: Schema.String }))
 const versionOf = read(Schema.Struct({ version: Schema.Int }))
 const runOf = read(Schema.Struct({ run_id: Schema.String }))
 const eventOf = read(Schema.Struct({ event_id: Schema.String }))
+const waitingOf = read(
+  Schema.Struct({ items: Schema.Array(Schema.Struct({ run_id: Schema.String, step_id: Schema.String })) })
+)
 const otherOf = read(Schema.Struct({ task_id: Schema.String }))
 
 /** What the load works with: tasks that fire all the time, and event tasks with what they hear. */
@@ -21,10 +27,16 @@ export interface Stock {
   readonly recurring: ReadonlyArray<{ readonly id: string; readonly often: boolean; readonly bounded: boolean }>
   readonly listeners: ReadonlyArray<{ readonly id: string; readonly hears: Listener["hears"] }>
   readonly byHand: string
+  readonly deadly: string
+  readonly doomed: string
+  readonly surge: string
 }
 
+/** Runs that fail at once. */
+const doomedAtOnce = 1000
+
 /** Requests of all kinds, each of whose acknowledgements goes into the ledger. */
-export const makeLoad = (client: Client, ledger: Ledger) => {
+export const makeLoad = (client: Client, ledger: Ledger, bench: ToolBench, record: Record) => {
   const created = (definition: Definition, answer: Answer | undefined) => {
     const task = answer?.status === 201 ? idOf(answer) : undefined
     if (task !== undefined) ledger.created.set(task.id, String(definition["title"]))
@@ -69,6 +81,30 @@ export const makeLoad = (client: Client, ledger: Ledger) => {
     Effect.map(client.send("POST", `/tasks/${id}/run_now`), (answer) => {
       const run = answer?.status === 202 ? runOf(answer) : undefined
       if (run !== undefined) ledger.asked.add(run.run_id)
+      return run?.run_id
+    })
+
+  /** Two decisions at once about what waits for one, of which one at most may hold. */
+  const decide = (chance: Chance, name: string) =>
+    Effect.gen(function* () {
+      const found = waitingOf(yield* client.send("GET", "/approvals?limit=20"))?.items ?? []
+      const one = found[chance.int(0, found.length - 1)]
+      if (one === undefined) return
+      const key = `${one.run_id}:${one.step_id}`
+      const as = (data: string) =>
+        Effect.map(
+          client.send("POST", `/runs/${one.run_id}/steps/${one.step_id}/decide`, {
+            decision: chance.pick(["approved", "rejected"]),
+            data
+          }),
+          (answer) => {
+            if (answer?.status !== 200) return
+            const other = ledger.decided.get(key)
+            if (other !== undefined) record.wrong(`step ${key} was decided twice: ${other} and ${data}`)
+            ledger.decided.set(key, data)
+          }
+        )
+      yield* Effect.all([as(`${name} a`), as(`${name} b`)], { concurrency: 2, discard: true })
     })
 
   const patch = (id: string, change: Definition) =>
@@ -83,14 +119,26 @@ export const makeLoad = (client: Client, ledger: Ledger) => {
     })
 
   const stock = (chance: Chance): Effect.Effect<Stock> =>
-    Effect.all({
-      recurring: Effect.forEach(recurring(chance), ({ definition, often: isOften }) =>
+    Effect.gen(function* () {
+      for (const [name, body] of Object.entries(extensionsOf(bench)))
+        yield* client.insist("PUT", `/extensions/${name}`, body)
+      const inside = yield* Effect.forEach(recurring(chance), ({ definition, often: isOften }) =>
         Effect.map(create(definition), (id) => ({ id, often: isOften, bounded: "max_runs" in definition }))
-      ),
-      listeners: Effect.forEach(listeners(chance), ({ definition, hears }) =>
-        Effect.map(create(definition), (id) => ({ id, hears }))
-      ),
-      byHand: create(byHand("by hand"))
+      )
+      const calling = yield* Effect.forEach(outside(chance, bench, yield* create(child)), (definition) =>
+        Effect.map(create(definition), (id) => ({ id, often: false, bounded: false }))
+      )
+      const fails = yield* create(doomed)
+      return {
+        recurring: [...inside, ...calling],
+        listeners: yield* Effect.forEach(listeners(chance), ({ definition, hears }) =>
+          Effect.map(create(definition), (id) => ({ id, hears }))
+        ),
+        byHand: yield* create(byHand("by hand")),
+        deadly: yield* create(deadly),
+        doomed: fails,
+        surge: yield* create(surge(fails, doomedAtOnce))
+      }
     })
 
   /** One request that chance chooses; `name` makes what it creates its own. */
@@ -102,7 +150,8 @@ export const makeLoad = (client: Client, ledger: Ledger) => {
       if (roll < 0.35)
         return publish(chance.pick(topics), chance.int(0, 9), chance.maybe(0.3) ? `event ${name}` : undefined)
       if (roll < 0.42) return repeatedEvent(`event ${name}`, chance.int(2, 4))
-      if (roll < 0.55) return runNow(chance.maybe(0.5) ? hand : target.id)
+      if (roll < 0.48) return decide(chance, name)
+      if (roll < 0.56) return runNow(chance.maybe(0.5) ? hand : target.id)
       if (roll < 0.63) return client.send("POST", `/tasks/${target.id}/pause`)
       if (roll < 0.75) {
         const on_missed = chance.maybe(0.4) ? { on_missed: chance.pick(["fire_once", "fire_all", "skip"]) } : {}
@@ -122,5 +171,5 @@ export const makeLoad = (client: Client, ledger: Ledger) => {
       )
     })
 
-  return { stock, one, repeatedEvent, repeatedTask }
+  return { stock, one, repeatedEvent, repeatedTask, runNow }
 }

@@ -13,6 +13,8 @@ export interface Record {
   /** Milliseconds from the kill of a worker until a lease of it was taken back, and until that run was leased again or over. */
   readonly rescued: Array<number>
   readonly resumed: Array<number>
+  /** Instants, on the monotonic clock, at which frozen workers went on. */
+  readonly thawed: Array<number>
   /** Milliseconds that programs took to end after SIGTERM. */
   readonly stopped: Array<number>
 }
@@ -42,6 +44,7 @@ export const makeRecord = (tell: (sentence: string) => void): Record => {
     answers,
     rescued: [],
     resumed: [],
+    thawed: [],
     stopped: []
   }
 }

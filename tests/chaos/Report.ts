@@ -19,7 +19,7 @@ export const lines = (report: Report): ReadonlyArray<string> => [
     .map(([status, n]) => `${status} ${n}`)
     .join(", ")}`,
   `runs: ${report.runs.map(({ n, state }) => `${n} ${state}`).join(", ")}`,
-  `${report.occurrences} occurrences decided, ${report.events} events, ${report.entries} entries of the log`,
+  `${report.occurrences} occurrences decided, ${report.events} events, ${report.entries} entries of the log, ${report.calls} calls of tools, ${report.decisions} decisions`,
   `leases of killed workers taken back: ${times(report.rescued)}; leased again or over: ${times(report.resumed)}`,
   `ends after SIGTERM: ${times(report.stopped)}`,
   `at rest ${report.restSeconds.toFixed(1)} s after the last fault`,

@@ -9,6 +9,8 @@ import { makeFleet } from "./Fleet.ts"
 import { makeLedger } from "./Ledger.ts"
 import { makeLoad } from "./Load.ts"
 import { quiet } from "./Quiet.ts"
+import { makeToolBench } from "./ToolBench.ts"
+import { toolsAgree } from "./ToolChecks.ts"
 import { makeRecord, type Record } from "./Record.ts"
 
 /** How a round goes. */
@@ -29,6 +31,10 @@ export interface Report extends Pick<Record, "faults" | "violations" | "answers"
   readonly events: number
   /** Of the log. */
   readonly entries: number
+  /** That the tools saw. */
+  readonly calls: number
+  /** Of approvals, that were acknowledged. */
+  readonly decisions: number
   /** Whether there was a clock to set wrong. */
   readonly hadFalseClock: boolean
   /** From the end of the faults until all work was over. */
@@ -55,8 +61,9 @@ export const round = ({ leaseSeconds, seconds, seed, tell = () => undefined }: O
     const record = makeRecord(tell)
     const ledger = makeLedger()
     const [fleet, library] = yield* Effect.all([makeFleet(record, leaseSeconds), falseClock], { concurrency: 2 })
+    const bench = yield* makeToolBench(record, seeded(seed))
     const client = makeClient(fleet, record)
-    const load = makeLoad(client, ledger)
+    const load = makeLoad(client, ledger, bench, record)
     const stock = yield* load.stock(seeded(seed))
 
     const end = performance.now() + seconds * 1000
@@ -75,17 +82,27 @@ export const round = ({ leaseSeconds, seconds, seed, tell = () => undefined }: O
     )
 
     const chance = seeded(seed * 100)
-    const faults = makeFaults({ fleet, chance, record, load, falseClock: library })
+    const { atOnce, oneByOne } = makeFaults({
+      fleet,
+      chance,
+      record,
+      load,
+      stock,
+      bench,
+      falseClock: library
+    })
     const underWay = yield* FiberSet.make()
     const injected = ({ inject, kind }: Fault) =>
       Effect.catchAllDefect(inject, (defect) =>
         Effect.sync(() => record.wrong(`${kind} breaks off: ${String(defect)}`))
       )
+    for (const fault of atOnce) yield* FiberSet.run(underWay, injected(fault))
     let bag: Array<Fault> = []
+    let bags = 0
     const injections = Effect.gen(function* () {
       // Every kind once before any comes again.
       if (bag.length === 0)
-        bag = faults
+        bag = (bags++ === 0 ? oneByOne : [...oneByOne, ...atOnce])
           .map((fault) => ({ fault, at: chance.unit() }))
           .sort((a, b) => a.at - b.at)
           .map(({ fault }) => fault)
@@ -103,12 +120,21 @@ export const round = ({ leaseSeconds, seconds, seed, tell = () => undefined }: O
     yield* quiet(fleet, client, stock, record, restWithin)
     const restSeconds = (performance.now() - stopped) / 1000
     const found = yield* check(fleet, ledger, stock, record)
+    const calls = yield* toolsAgree(fleet, bench, ledger, record)
     yield* fleet.finish
     const runs = yield* query(
       fleet.database,
       RunCount,
       "SELECT state, count(*)::integer AS n FROM task_run GROUP BY 1 ORDER BY 1"
     )
-    return { ...record, ...found, runs, hadFalseClock: library !== undefined, restSeconds }
+    return {
+      ...record,
+      ...found,
+      calls,
+      decisions: ledger.decided.size,
+      runs,
+      hadFalseClock: library !== undefined,
+      restSeconds
+    }
     // That PostgreSQL is started again is what the faults are about.
   }).pipe(Effect.scoped, Logger.withMinimumLogLevel(LogLevel.None))

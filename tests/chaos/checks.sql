@@ -39,9 +39,27 @@ FROM expected e FULL JOIN told t USING (run_id, topic) WHERE e.times IS DISTINCT
 -- a run that succeeded has all its steps
 SELECT r.id, count(s.step_id) AS steps
 FROM task_run r JOIN task_revision v ON v.task_id = r.task_id AND v.version = r.task_version
-LEFT JOIN run_step s ON s.run_id = r.id
+LEFT JOIN run_step s ON s.run_id = r.id AND s.item < 0
 WHERE r.state = 'succeeded'
 GROUP BY r.id, v.definition HAVING count(s.step_id) <> jsonb_array_length(v.definition #> '{payload,pipeline}');
+
+-- a step that waits for a run started one, and one that was made again started no other
+SELECT s.run_id, s.step_id, count(c.id) AS runs, s.output
+FROM run_step s LEFT JOIN task_run c ON c.parent_run_id = s.run_id
+WHERE s.uses = 'core.run_task' AND s.item < 0 AND s.state = 'succeeded' AND s.output ? 'run_id'
+GROUP BY s.run_id, s.step_id, s.output HAVING count(c.id) <> 1 OR min(c.id::text) <> s.output ->> 'run_id';
+
+-- each element of a step that starts runs started one
+SELECT s.run_id, s.item, s.output FROM run_step s
+WHERE s.uses = 'core.run_task' AND s.item >= 0 AND s.state = 'succeeded'
+  AND NOT EXISTS (SELECT FROM task_run c WHERE c.id::text = s.output ->> 'run_id' AND c.parent_run_id = s.run_id);
+
+-- runs that fail at once are tried again after their backoff, and not at once
+SELECT task_id, count(*) AS runs, min(pause) AS least, max(pause) - min(pause) AS spread FROM (
+  SELECT r.task_id, (r.attempts -> 1 ->> 'started_at')::timestamptz - (r.attempts -> 0 ->> 'finished_at')::timestamptz AS pause
+  FROM task_run r JOIN task t ON t.id = r.task_id JOIN task_revision v ON v.task_id = t.id AND v.version = 1
+  WHERE v.definition ->> 'title' = 'doomed' AND jsonb_array_length(r.attempts) = 2) AS doomed
+GROUP BY task_id HAVING min(pause) < interval '2.9 seconds' OR max(pause) - min(pause) < interval '2 seconds' AND count(*) > 100;
 
 -- the audit trail is whole: every entry follows the one before, and the head is the last
 SELECT chain, seq FROM (
@@ -60,7 +78,8 @@ SELECT what, changes, entries FROM (VALUES
   ('task.changed', (SELECT sum(version - 1) FROM task), (SELECT count(*) FROM audit_log WHERE action = 'task.changed')),
   ('task.canceled', (SELECT count(*) FROM task WHERE status = 'canceled'),
     (SELECT count(*) FROM audit_log WHERE action = 'task.canceled')),
-  ('task.run_now', (SELECT count(*) FROM task_run WHERE trigger = 'manual') + (SELECT count(*) FROM due_work WHERE trigger = 'manual'),
+  ('task.run_now', (SELECT count(*) FROM task_run WHERE trigger = 'manual' AND parent_run_id IS NULL)
+    + (SELECT count(*) FROM due_work WHERE trigger = 'manual' AND parent_run_id IS NULL),
     (SELECT count(*) FROM audit_log WHERE action = 'task.run_now')),
   ('event.published', (SELECT count(*) FROM event), (SELECT count(*) FROM audit_log WHERE action = 'event.published'))
 ) AS told (what, changes, entries) WHERE changes <> entries;

@@ -1,7 +1,8 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
-import { Effect, TestClock } from "effect"
+import { DateTime, Effect, TestClock } from "effect"
 import type { JsonValue } from "../../src/domain/Json.ts"
+import type { RunStep } from "../../src/domain/Run.ts"
 import { Approvals } from "../../src/layers/Approvals.ts"
 import { Events } from "../../src/layers/Events.ts"
 import { History } from "../../src/layers/History.ts"
@@ -40,6 +41,12 @@ const after = (duration: Parameters<typeof TestClock.adjust>[0]) =>
 
 const inWords = (found: Effect.Effect.Success<Effect.Effect.Success<ReturnType<typeof run>>["read"]>) =>
   `${found.state}: ${found.steps.map(({ id, state }) => `${id} ${state}`).join(", ")}`
+
+/** Milliseconds from the start of a step to its end. */
+const lasted = ({ finished_at, started_at }: Pick<RunStep, "finished_at" | "started_at">) =>
+  started_at === null || finished_at === null
+    ? NaN
+    : DateTime.toEpochMillis(finished_at) - DateTime.toEpochMillis(started_at)
 
 const value = (of: JsonValue) => ({ uses: "core.transform", with: { value: of } })
 const fails = { uses: "core.fail", with: { message: "no" } }
@@ -115,6 +122,20 @@ layer(services())("a pipeline", (it) => {
         ]
       })
       assert.strictEqual(inWords(yield* read), "failed: a skipped, b failed, c skipped, d pending")
+    })
+  )
+
+  it.effect("starts nothing on a failure that comes at the same time as the end of another step", () =>
+    Effect.gen(function* () {
+      const sides = [
+        { id: "well", needs: [], ...value(1) },
+        { id: "ill", needs: [], ...fails }
+      ]
+      for (const pair of [sides, sides.toReversed()]) {
+        const { read } = yield* run({ pipeline: [...pair, { id: "both", needs: ["well", "ill"], ...value(1) }] })
+        const { steps } = yield* read
+        assert.strictEqual(steps[2]?.state, "pending")
+      }
     })
   )
 
@@ -232,6 +253,31 @@ layer(services())("a pipeline", (it) => {
       assert.strictEqual(inWords(found), "succeeded: wait succeeded, then succeeded")
       assert.strictEqual(found.output?.steps["then"], 90 * 86_400)
       assert.strictEqual(found.attempt, 1)
+    })
+  )
+
+  it.effect("shows a step that waited from the start of the wait on, with its input", () =>
+    Effect.gen(function* () {
+      const { actor, id, read } = yield* run({
+        params: { list: ["a", "b"] },
+        pipeline: [
+          { id: "wait", uses: "core.wait", with: { seconds: 60 } },
+          { id: "ask", for_each: "${params.list}", ...approval }
+        ]
+      })
+      yield* after("1 minute")
+      yield* TestClock.adjust("2 minutes")
+      for (const index of [0, 1]) {
+        yield* (yield* Approvals).decide(actor, id, "ask", { decision: "approved", index })
+        yield* work
+        yield* TestClock.adjust("1 minute")
+      }
+      const found = yield* read
+      assert.strictEqual(inWords(found), "succeeded: wait succeeded, ask succeeded")
+      assert.deepStrictEqual(found.steps[0]?.input, { seconds: 60 })
+      assert.deepStrictEqual(found.steps.map(lasted), [60_000, 180_000])
+      const { items } = yield* (yield* Runs).items(actor, id, "ask", -1, 10)
+      assert.deepStrictEqual(items.map(lasted), [120_000, 180_000])
     })
   )
 
@@ -546,6 +592,66 @@ layer(services(privateAllowed))("a pipeline that calls outside", (it) => {
       })
       assert.include(yield* storedSteps(id), "list succeeded")
     })
+  )
+
+  it.scoped(
+    "goes on with a step under the lease that it waited under: with its input, without what has ended of it",
+    () =>
+      Effect.gen(function* () {
+        const { actor } = yield* admin
+        const held: Array<() => void> = []
+        const tools = yield* toolServer((call, response) => {
+          if (call.step === "busy") held.push(() => void give(call, response, null))
+          else if (tools.calls.filter(({ index }) => index === 1).length > 1 || call.index === 0)
+            void give(call, response, call.index)
+          else response.writeHead(503).end()
+        })
+        yield* (yield* Extensions).put(
+          actor,
+          "slow",
+          { kind: "http", base_url: tools.url, tools: [{ name: "one" }, { name: "two" }] },
+          null
+        )
+        const created = yield* (yield* Tasks).create(
+          actor,
+          task({
+            schedule_expr: "0 0 1 1 *",
+            payload: {
+              pipeline: [
+                {
+                  id: "each",
+                  needs: [],
+                  for_each: "${`[7, 8]`}",
+                  uses: "slow.one",
+                  with: { number: "${item}" },
+                  retry: { max_attempts: 2, backoff_strategy: "fixed", backoff_seconds: 10 }
+                },
+                { id: "busy", needs: [], uses: "slow.two" }
+              ]
+            }
+          })
+        )
+        const id = yield* (yield* TaskStates).runNow(actor, created.id, null, null)
+        yield* (yield* Worker).turn
+        const pause = Effect.promise(() => new Promise((resume) => setTimeout(resume, 5)))
+        const stored = storedSteps(id).pipe(Effect.zipLeft(pause))
+        yield* Effect.repeat(stored, { until: (text) => text === "each succeeded, each waiting, busy running" })
+        yield* TestClock.adjust("11 seconds")
+        yield* Effect.repeat(pause, { until: () => tools.calls.filter(({ index }) => index === 1).length > 1 })
+        for (const answer of held) answer()
+        yield* work
+        const found = yield* (yield* Runs).get(actor, id)
+        assert.strictEqual(inWords(found), "succeeded: each succeeded, busy succeeded")
+        assert.sameDeepMembers(
+          tools.calls.filter(({ step }) => step === "each").map(({ index, input, lease }) => [lease, index, input]),
+          [
+            [1, 0, { number: 7 }],
+            [1, 1, { number: 8 }],
+            [1, 1, { number: 8 }]
+          ]
+        )
+        assert.deepStrictEqual(found.output?.steps["each"], [0, 1])
+      })
   )
 
   it.scoped("stores what a step put out before it starts a run to wait for", () =>

@@ -24,6 +24,9 @@ const seed = Number(process.env["ORACLE_SEED"] ?? 1)
 /** Runs at a time; their steps share the statements that store them. */
 const together = 60
 
+/** Passes in which nothing happens, after which nothing will. */
+const mostStill = 1000
+
 const { advance, forget, pipeline, write } = scripted()
 
 /** What became of a run, in the words of the model. */
@@ -123,11 +126,20 @@ const workOut = (breaks: () => boolean) =>
     const sql = yield* SqlClient.SqlClient
     const worker = yield* Worker
     const lease = yield* Lease
+    let still = 0
     for (let idle = 0; idle < 3;) {
       const moved = (yield* worker.turn) + (yield* lease.promote)
       const { answered, broken } = yield* advance(breaks)
+      still = moved + answered + broken.length === 0 ? still + 1 : 0
+      if (still > mostStill) {
+        const rows = yield* sql`SELECT id, state, lease_no, attempt FROM due_work`
+        return yield* Effect.dieMessage(`nothing goes on any more: ${JSON.stringify(rows)}`)
+      }
       if (broken.length > 0) {
-        yield* sql`UPDATE due_work SET state = 'ready', locked_by = NULL, locked_until = NULL WHERE id = ANY (${broken}::uuid[])`
+        // In the order in which the others lock: a deadlock would be waited out on a clock that stands still.
+        yield* sql`
+          UPDATE due_work SET state = 'ready', locked_by = NULL, locked_until = NULL
+          WHERE id = ANY (ARRAY(SELECT id FROM due_work WHERE id = ANY (${broken}::uuid[]) ORDER BY id FOR UPDATE))`
         yield* worker.renew
       }
       idle = moved + answered + broken.length === 0 && (yield* worker.running) === 0 ? idle + 1 : 0

@@ -88,6 +88,9 @@ UNION ALL
 SELECT run_id, step_id FROM run_step s
 WHERE NOT EXISTS (SELECT FROM task_run r WHERE r.id = s.run_id AND r.finished_at = s.run_finished_at);
 
+-- I5 what a run waits for goes with it
+SELECT id, run_id, step_id FROM pending_item WHERE run_id NOT IN (SELECT id FROM due_work);
+
 -- I6 a step of a run is recorded once
 SELECT run_id, step_id, item, count(*) AS rows FROM run_step GROUP BY run_id, step_id, item HAVING count(*) > 1;
 
