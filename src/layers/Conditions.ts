@@ -10,6 +10,7 @@ import { find } from "../domain/Zone.ts"
 import type { Occasion } from "./Occasions.ts"
 import { millisOf, withinBounds } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
+import { seenEvent } from "./TriggerWindows.ts"
 
 /** What of a task a condition depends on. */
 type Conditional = Pick<ScheduledTask, "id" | "title" | "labels" | "schedule_kind" | "schedule_expr" | "timezone">
@@ -173,6 +174,7 @@ export const make = (sql: SqlClient.SqlClient) => {
                   trigger: "condition",
                   key: () => occurrenceKey.event(event.id),
                   event_id: event.id,
+                  seen: seenEvent(event),
                   hops: event.hops,
                   ...(event.traceparent === null ? {} : { traceparent: event.traceparent })
                 }

@@ -3,16 +3,22 @@ import type * as SqlClient from "@effect/sql/SqlClient"
 import { Array as Arr, DateTime, Effect, Either, ParseResult, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import type { Cursor } from "../domain/Cursor.ts"
+import { isTemplate } from "../domain/ConcurrencyKey.ts"
 import { isId } from "../domain/Id.ts"
+import { MadeJson } from "../domain/Json.ts"
 import { Task, TaskNotFound } from "../domain/Task.ts"
 import type { TaskDefinition } from "../domain/Task.ts"
 import * as TaskSchedule from "../domain/TaskSchedule.ts"
 
 const { payload: _, last_run: __, ...light } = Task.fields
 
-/** A task without its pipeline: what its scheduling needs. `dtstart` is the start that holds. */
+/** A task without its steps: what its scheduling needs. `dtstart` is the start that holds. */
 export const ScheduledTask = Schema.Struct({
   ...light,
+  /** What of the payload a concurrency key is rendered from. */
+  payload: Schema.optional(
+    Schema.Struct({ params: Schema.optional(MadeJson), strict: Schema.optional(Schema.Boolean) })
+  ),
   dtstart_given: Schema.Boolean,
   snoozed_run_id: Schema.NullOr(Schema.String),
   quarantined_at: Schema.NullOr(Model.DateTimeFromDate),
@@ -130,9 +136,9 @@ export const make = (sql: SqlClient.SqlClient) => {
           created_at: now
         }))
       )}`,
-    /** The smallest limit among the active tasks with a key holds for it; the rows are locked in the order of the keys. */
+    /** The smallest limit among the active tasks with a key holds for it, where that is no template; the rows are locked in the order of the keys. */
     limits: Effect.fnUntraced(function* (namespace: string, all: Iterable<string | null>) {
-      const keys = [...new Set(all)].flatMap((key) => (key === null ? [] : [key]))
+      const keys = [...new Set(all)].flatMap((key) => (key === null || isTemplate(key) ? [] : [key]))
       if (keys.length === 0) return
       yield* sql`
         INSERT INTO concurrency (namespace, key, "limit") SELECT ${namespace}, key, 1 FROM unnest(${keys}::text[]) AS k (key)
