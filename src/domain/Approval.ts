@@ -26,7 +26,7 @@ export const Decision = Schema.Struct({
   data: Schema.optionalWith(JsonValue, { exact: true }),
   comment: Schema.optionalWith(Schema.String.pipe(Schema.maxLength(2000)), { exact: true }),
   /** Which element, where the step runs over an array. */
-  index: Schema.optionalWith(Schema.Int.pipe(Schema.nonNegative()), { exact: true })
+  index: Schema.optionalWith(Schema.Int.pipe(Schema.between(0, 9999)), { exact: true })
 }).annotations({ identifier: "Decision", parseOptions: { onExcessProperty: "error", errors: "all" } })
 export type Decision = typeof Decision.Type
 

@@ -100,8 +100,11 @@ export const redactText = (text: string, used: ReadonlyMap<string, string>): str
 export const redact = (value: JsonValue, used: ReadonlyMap<string, string>): JsonValue => {
   if (used.size === 0) return value
   const text = redactor(used)
+  const numbers = new Set(used.values())
   const walk = (held: JsonValue): JsonValue => {
     if (typeof held === "string") return text(held)
+    // A value of digits may come back as a number.
+    if (typeof held === "number") return numbers.has(String(held)) ? text(String(held)) : held
     if (isArray(held)) return held.map(walk)
     return isObject(held)
       ? Object.fromEntries(Object.entries(held).map(([key, inner]) => [text(key), walk(inner)] as const))

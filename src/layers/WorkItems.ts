@@ -65,18 +65,13 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
 
       /** The values of the secrets that a step may hand to its tool; of one that it may not any more there is none. */
       const valuesOf = (namespace: string, tool: string, names: ReadonlyArray<string>) =>
-        names.length === 0
-          ? Effect.succeed<ReadonlyMap<string, string>>(new Map())
-          : secrets
-              .reveal(
-                namespace,
-                names.map((name) => `secret://${name}`),
-                { tool, host: null }
-              )
-              .pipe(
-                Effect.map(({ used }) => used),
-                Effect.catchTag("StepFailed", () => Effect.succeed<ReadonlyMap<string, string>>(new Map()))
-              )
+        Effect.forEach(names, (name) =>
+          secrets.reveal(namespace, `secret://${name}`, { tool, host: null }).pipe(
+            Effect.map(({ used }) => [...used]),
+            // Each by itself: one that is gone leaves the others to be taken out of what comes back.
+            Effect.catchTag("StepFailed", () => Effect.succeed([]))
+          )
+        ).pipe(Effect.map((found): ReadonlyMap<string, string> => new Map(found.flat())))
 
       const take = Effect.fnUntraced(function* (actor: Actor, { lease_seconds, limit, tools }: WorkWanted) {
         const now = DateTime.toDateUtc(yield* DateTime.now)

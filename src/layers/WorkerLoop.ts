@@ -1,4 +1,4 @@
-import { Clock, Duration, Effect, Layer, Schedule } from "effect"
+import { Clock, Duration, Effect, Fiber, Layer, Schedule } from "effect"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { Draining } from "./Draining.ts"
 import { beatEvery, Heartbeats } from "./Heartbeats.ts"
@@ -44,7 +44,8 @@ export const loop = Layer.scopedDiscard(
     const renewals = Effect.zipRight(wakeups.wait("cancel", Duration.times(leaseFor, 1 / 3)), worker.renew)
     yield* draining.supervised(renewals.pipe(Effect.forever, Effect.retry(Retries.loop)))
     yield* every(worker.fence, "500 millis")
-    yield* Effect.addFinalizer(() => worker.drain)
+    // In a fiber of its own: the one that closes the scope may be interrupted already, which would cut the drain short.
+    yield* Effect.addFinalizer(() => Effect.flatMap(Effect.forkDaemon(worker.drain), Fiber.await))
     yield* every(worker.rescue, "1 second")
     yield* draining.supervised(turns.pipe(Effect.retry(Retries.loop)))
   })

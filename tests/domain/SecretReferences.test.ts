@@ -88,6 +88,12 @@ describe("references to secrets", () => {
 })
 
 describe("redaction", () => {
+  it("finds a value of digits that comes back as a number, and leaves other numbers alone", () => {
+    const digits = new Map([["pin", "471148"]])
+    const output = { a: 471148, b: [4711481, 0.471148, -471148] }
+    assert.deepStrictEqual(redact(output, digits), { ...output, a: "secret://pin" })
+  })
+
   const used = new Map([
     ["long", "hunter2hunter2"],
     ["part", "hunter2"],

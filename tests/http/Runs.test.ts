@@ -26,6 +26,24 @@ const pipeline = [
 ]
 
 layer(apiServer())("a run", (it) => {
+  it.effect("is decided at an element that there can be", () =>
+    Effect.gen(function* () {
+      const ask = { id: "ask", uses: "core.approval", for_each: "${`[1]`}", with: { message: "?" } }
+      const id = yield* runNow((yield* newTask({ payload: { pipeline: [ask] } })).id)
+      yield* work
+      const decide = (index: number) =>
+        request("POST", `/runs/${id}/steps/ask/decide`, { body: { decision: "approved", index } })
+      for (const index of [-1, 10_000, 2 ** 31, 2 ** 53]) {
+        assert.deepStrictEqual(
+          refusal(yield* decide(index), 422).errors?.map(({ path }) => path),
+          ["/index"]
+        )
+      }
+      refusal(yield* decide(9999), 404, "approval_not_found")
+      assert.strictEqual((yield* decide(0)).status, 200)
+    })
+  )
+
   it.effect("shows the output of a step whatever its name is", () =>
     Effect.gen(function* () {
       const names = ["__proto__", "constructor", "toString"]

@@ -192,6 +192,16 @@ layer(apiServer())("external workers", (it) => {
       const run = yield* read
       assert.deepStrictEqual(run.steps[0]?.input, { pin: "secret://pin" })
       assert.deepStrictEqual(run.steps[0]?.output, { said: "the pin is secret://pin" })
+      yield* request("PUT", "/secrets/gone", { body: { value: "by and by", bound_to: { tools: ["k.*"] } } })
+      const both = yield* started("n", [{ id: "x", uses: "k.crunch", with: ["secret://gone", "secret://pin"] }])
+      const leased = yield* leaseOne(key, "k.crunch")
+      yield* request("DELETE", "/secrets/gone")
+      yield* request("POST", `/work/${leased.id}/complete`, {
+        key,
+        body: { lease_token: leased.lease_token, output: canary }
+      })
+      yield* work
+      assert.strictEqual((yield* both.read).output?.steps["x"], "secret://pin")
       const foreign = yield* started("m", [{ id: "x", uses: "f.crunch", with: { pin: "secret://pin" } }])
       assert.strictEqual((yield* foreign.read).error?.code, "tool_input_invalid")
     })

@@ -1,7 +1,7 @@
 import { Effect, Either, Schedule, Schema, type Scope } from "effect"
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { once } from "node:events"
-import { access, chmod, mkdir, mkdtemp, readdir, readFile, realpath, rm, stat } from "node:fs/promises"
+import { access, chmod, mkdir, mkdtemp, readdir, readFile, realpath, rm, stat, utimes } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -13,6 +13,9 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** Below `node_modules`, so that the bundles find the packages that are not bundled. */
 const builds = join(root, "node_modules/.cache/ordinaut-programs")
+
+/** A build that nobody started a program of for so long is of no use to anybody. */
+const keptMillis = 20 * 60_000
 
 const changed = async (path: string): Promise<number> => {
   const found = await stat(path)
@@ -33,9 +36,11 @@ const built = async () => {
   if (isThere) return folder
   await mkdir(builds, { recursive: true })
   await promisify(execFile)(process.execPath, ["--import", "tsx", "scripts/build.ts", folder], { cwd: root })
-  // Another test run may be at work with the build before this one.
-  const old = (await readdir(builds)).filter((each) => /^[\d.]+$/.test(each)).sort((a, b) => Number(b) - Number(a))
-  for (const each of old.slice(3)) await rm(join(builds, each), { recursive: true, force: true })
+  // Other test runs may be at work with builds from before this one.
+  for (const each of (await readdir(builds)).filter((one) => /^[\d.]+$/.test(one) && one !== name)) {
+    const age = Date.now() - (await stat(join(builds, each))).mtimeMs
+    if (age > keptMillis) await rm(join(builds, each), { recursive: true, force: true })
+  }
   return folder
 }
 
@@ -130,9 +135,11 @@ export const run = (
   env: Readonly<Record<string, string>>,
   ...args: ReadonlyArray<string>
 ): Effect.Effect<Program, never, Scope.Scope> =>
-  Effect.promise(() => (bundles ??= built())).pipe(
-    Effect.flatMap((folder) => launch([join(folder, `${name}.js`), ...args], env))
-  )
+  Effect.promise(async () => {
+    const folder = await (bundles ??= built())
+    await utimes(folder, new Date(), new Date())
+    return folder
+  }).pipe(Effect.flatMap((folder) => launch([join(folder, `${name}.js`), ...args], env)))
 
 /** As `npm start` does, or `npm run start:<name>`. */
 export const runScript = (env: Readonly<Record<string, string>>, ...args: ReadonlyArray<string>) =>
