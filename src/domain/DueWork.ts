@@ -26,6 +26,8 @@ export class DueWork extends Schema.Class<DueWork>("DueWork")({
   scheduled_for: Model.DateTimeFromDate,
   due_at: Model.DateTimeFromDate,
   priority: Schema.Int,
+  /** Rendered, where the task's is a template; null also where that gave none. */
+  concurrency_key: Schema.optionalWith(Schema.NullOr(Schema.String), { default: () => null }),
   lease_no: Schema.Int,
   attempt: Schema.Int,
   signals: Schema.Int,

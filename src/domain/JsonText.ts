@@ -1,8 +1,8 @@
 import { pointer } from "./Json.ts"
 import type { Problem } from "./Json.ts"
 
-/** Most keys of all objects in a body. */
-const mostKeys = 10_000
+/** Most keys of all objects in a body, unless it may have more. */
+const usualKeys = 10_000
 
 /** A container that is open: the keys of an object so far, or the place in an array. */
 interface Open {
@@ -25,7 +25,7 @@ const endOfString = (text: string, start: number): number => {
  * What `JSON.parse` passes over in silence in a text that it can read: a key that stands twice in one object, of which it keeps
  * the last (RFC 8259 §4), and more keys than a body may have.
  */
-export const keyProblem = (text: string): Problem | undefined => {
+export const keyProblem = (text: string, mostKeys = usualKeys): Problem | undefined => {
   // One for each level, used again: what a body nests in is bounded, what stands beside each other is not.
   const levels: Array<Open> = []
   let depth = 0

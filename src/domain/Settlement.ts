@@ -18,6 +18,8 @@ export interface NewWork {
   readonly due_at: number
   readonly priority: number
   readonly concurrency_key: string | null
+  /** Set where the key was rendered: the template, and the limit of the task, which hold for it where no task bears it as it is. */
+  readonly rendered_from?: { readonly template: string; readonly limit: number }
   readonly deadline_seconds: number | null
   readonly start_within_seconds: number | null
   /** Whether it waits for the unfinished runs of its task. */

@@ -2,6 +2,7 @@ import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as Model from "@effect/sql/Model"
 import { Schema } from "effect"
 import { AgentId } from "./Agent.ts"
+import { keyProblem } from "./ConcurrencyKey.ts"
 import { Instant } from "./Instant.ts"
 import { JsonObject } from "./Json.ts"
 import { PipelineSpec } from "./PipelineSpec.ts"
@@ -53,6 +54,8 @@ const boundary = Model.Field({
 const none = () => null
 const int = (from: number, to: number) => Schema.Int.pipe(Schema.between(from, to))
 const Key = Schema.NullOr(Schema.NonEmptyTrimmedString.pipe(Schema.maxLength(100)))
+/** Text, or a template over `params`, `event` and `task` that gives one. */
+const ConcurrencyKey = Key.pipe(Schema.filter((key) => (key === null ? undefined : keyProblem(key))))
 const Timezone = Schema.NonEmptyString.pipe(Schema.maxLength(100))
 const LocalTime = Schema.NullOr(
   Schema.String.pipe(
@@ -105,7 +108,12 @@ export class Task extends Model.Class<Task>("Task")({
   start_within_seconds: defaulted(Schema.NullOr(int(1, 31_622_400)), none),
   dedupe_key: defaulted(Key, none),
   dedupe_window_seconds: defaulted(int(0, 31_622_400), () => 0),
-  concurrency_key: defaulted(Key, none),
+  concurrency_key: Model.Field({
+    select: Key,
+    json: Key,
+    jsonCreate: Schema.optionalWith(ConcurrencyKey, { exact: true, default: none }),
+    jsonUpdate: Schema.optionalWith(ConcurrencyKey, { exact: true })
+  }),
   concurrency_limit: defaulted(int(1, 10_000), () => 1),
   overlap_policy: defaulted(OverlapPolicy, () => "allow" as const),
   misfire_policy: defaulted(MisfirePolicy, () => "fire_once" as const),

@@ -6,11 +6,19 @@ import { Schema } from "effect"
 import { Event, EventAccepted, EventCreate, EventNotFound, TopicSeen } from "../domain/Event.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { EventsPublish, EventsRead } from "./Auth.ts"
+import * as Batch from "./Batch.ts"
 import { body } from "./Bounded.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { paging, query } from "./Requests.ts"
 
 const id = HttpApiSchema.param("id", Schema.String.annotations({ description: "id of an event" }))
+
+const EventBatch = Batch.batchOf("EventBatch", "EventCreate")
+
+/** The answer to a batch, item for item: 202 and what POST /events answers, or the problem. */
+export const EventsAccepted = Schema.Struct({
+  items: Schema.Array(Schema.Struct({ ...Batch.answered, event: Schema.NullOr(EventAccepted) }))
+}).annotations({ identifier: "EventsAccepted" })
 
 /** What happened elsewhere, and the tasks that wait for it. */
 export class EventsApi extends HttpApiGroup.make("events")
@@ -23,6 +31,15 @@ export class EventsApi extends HttpApiGroup.make("events")
       .addError(IdempotencyKey.Refusals)
       .middleware(EventsPublish)
       .annotate(OpenApi.Summary, "Publish an event; the tasks that match it run")
+  )
+  .add(
+    HttpApiEndpoint.post("publishAll", "/events/batch")
+      .setHeaders(IdempotencyKey.headers)
+      .setPayload(body(EventBatch))
+      .addSuccess(EventsAccepted)
+      .addError(IdempotencyKey.Refusals)
+      .middleware(EventsPublish)
+      .annotate(OpenApi.Summary, "Publish up to 1,000 events in order, all that are valid in one transaction")
   )
   .add(
     HttpApiEndpoint.get("list", "/events")

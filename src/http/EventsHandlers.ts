@@ -1,11 +1,13 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
-import { Effect, Schema } from "effect"
-import { EventAccepted, Topic } from "../domain/Event.ts"
+import { Effect, Either, Schema } from "effect"
+import { EventAccepted, EventCreate, Topic } from "../domain/Event.ts"
 import { pageBy } from "../domain/Page.ts"
 import { InvalidField } from "../domain/Task.ts"
 import { Events } from "../layers/Events.ts"
 import { Api } from "./Api.ts"
 import { CurrentAgent } from "./Auth.ts"
+import * as Batch from "./Batch.ts"
+import { EventsAccepted } from "./EventsApi.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { pageRequest, traceparent } from "./Requests.ts"
 
@@ -21,6 +23,23 @@ export const EventsHandlers = HttpApiBuilder.group(Api, "events", (handlers) =>
           Effect.gen(function* () {
             const accepted = yield* events.publish(yield* CurrentAgent, payload, yield* traceparent)
             return yield* IdempotencyKey.answer(EventAccepted, 202, accepted)
+          })
+        )
+      )
+      .handle("publishAll", ({ payload }) =>
+        once(
+          Effect.gen(function* () {
+            const actor = yield* CurrentAgent
+            const parent = yield* traceparent
+            const accepted = yield* Batch.each(EventCreate, payload.items, (inputs) =>
+              events.publishAll(actor, inputs, parent)
+            )
+            const items = accepted.map((one) =>
+              Either.isRight(one)
+                ? { status: 202, event: one.right, error: null }
+                : { status: one.left.status, event: null, error: one.left }
+            )
+            return yield* IdempotencyKey.answer(EventsAccepted, 200, { items })
           })
         )
       )

@@ -35,7 +35,8 @@ const titles: Readonly<Record<number, string>> = {
   503: "Service Unavailable"
 }
 
-interface Place {
+/** The request that is answered. */
+export interface Place {
   readonly method: string
   readonly instance: string
   readonly requestId: string
@@ -52,23 +53,35 @@ const isApiError = (error: unknown): error is ApiError =>
 const describe = (error: ApiError, method: string): Description =>
   (descriptions[error._tag] as (error: ApiError, method: string) => Description)(error, method)
 
-const respond = (description: Description, { instance, requestId }: Place) => {
-  const { code, detail, errors, headers, more, status } = description
-  return HttpServerResponse.text(
-    JSON.stringify({
-      type: "about:blank",
-      title: titles[status] ?? "Error",
-      status,
-      detail,
-      instance,
-      code,
-      request_id: requestId,
-      ...(errors === undefined ? {} : { errors }),
-      ...more
-    }),
-    { status, contentType: "application/problem+json", ...(headers === undefined ? {} : { headers }) }
-  )
+/** `at` is where the value that was looked at lies in the body. */
+const documentIn = (
+  { code, detail, errors, more, status }: Description,
+  { instance, requestId }: Place,
+  at: string
+) => ({
+  type: "about:blank",
+  title: titles[status] ?? "Error",
+  status,
+  detail,
+  instance,
+  code,
+  request_id: requestId,
+  ...(errors === undefined ? {} : { errors: errors.map(({ message, path }) => ({ path: `${at}${path}`, message })) }),
+  ...more
+})
+
+const respond = (description: Description, place: Place) => {
+  const { headers, status } = description
+  return HttpServerResponse.text(JSON.stringify(documentIn(description, place, "")), {
+    status,
+    contentType: "application/problem+json",
+    ...(headers === undefined ? {} : { headers })
+  })
 }
+
+/** The problem document of an error of one item of a batch, which lies at `at` in its body. */
+export const documentOf = (error: ApiError, place: Place, at: string): typeof Problem.Type =>
+  documentIn(describe(error, place.method), place, at)
 
 /** The answer to an error of the API; undefined for anything else, which is a bug. */
 export const toResponse = (error: unknown, place: Place): HttpServerResponse.HttpServerResponse | undefined =>

@@ -3,6 +3,7 @@ import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import { Effect, Schema } from "effect"
+import { mostBatchBytes } from "../domain/Batch.ts"
 import { isId } from "../domain/Id.ts"
 import { storable } from "../domain/Json.ts"
 import type { Problem } from "../domain/Json.ts"
@@ -23,11 +24,21 @@ export class BadRequest extends Schema.TaggedError<BadRequest>()(
   HttpApiSchema.annotations({ status: 400 })
 ) {}
 
-/** Largest body, in bytes. */
-export const maxBody = 1_048_576
+/** What a body may have: bytes, and keys of all its objects. */
+interface Bounds {
+  readonly bytes: number
+  readonly keys: number
+}
 
-const tooLarge = () =>
-  new BadRequest({ status: 413, code: "content_too_large", detail: `a body has at most ${maxBody} bytes` })
+const usual: Bounds = { bytes: 1_048_576, keys: 10_000 }
+const ofBatches: Bounds = { bytes: mostBatchBytes, keys: 100_000 }
+
+/** The bounds of the body of a request. */
+export const boundsOf = ({ method, url }: { readonly method: string; readonly url: string }): Bounds =>
+  method === "POST" && /^\/(?:tasks|events)\/batch\/?(?:\?|$)/.test(url) ? ofBatches : usual
+
+const tooLarge = ({ bytes }: Bounds) =>
+  new BadRequest({ status: 413, code: "content_too_large", detail: `a body has at most ${bytes} bytes` })
 
 const notJson = () =>
   new BadRequest({
@@ -54,13 +65,14 @@ const invalid = (problem: Problem) =>
  */
 const bytesOf = (request: HttpServerRequest.HttpServerRequest) =>
   Effect.async<Uint8Array, BadRequest>((resume) => {
+    const bounds = boundsOf(request)
     const source = NodeHttpServerRequest.toIncomingMessage(request)
     const chunks: Array<Uint8Array> = []
     let size = 0
     source.on("data", (chunk: Uint8Array) => {
       size += chunk.length
-      if (size <= maxBody) chunks.push(chunk)
-      else resume(Effect.fail(tooLarge()))
+      if (size <= bounds.bytes) chunks.push(chunk)
+      else resume(Effect.fail(tooLarge(bounds)))
     })
     source.once("end", () => resume(Effect.succeed(Buffer.concat(chunks))))
     const cut = () => resume(Effect.fail(unreadable("unreadable_body", "the body could not be read to its end")))
@@ -83,7 +95,7 @@ const readJson = (request: HttpServerRequest.HttpServerRequest) =>
       catch: (cause) =>
         unreadable("invalid_json", `the body is no JSON: ${cause instanceof Error ? cause.message : ""}`)
     })
-    const problem = storable(value) ?? keyProblem(text)
+    const problem = storable(value) ?? keyProblem(text, boundsOf(request).keys)
     return problem === undefined ? value : yield* invalid(problem)
   })
 
@@ -116,7 +128,8 @@ export const refusal = (request: HttpServerRequest.HttpServerRequest): BadReques
         ?.split("=")[0] ?? ""
     return invalid({ path: `query.${name}`, message: "the character U+0000 cannot be stored, and so not be found" })
   }
-  if (Number(request.headers["content-length"] ?? 0) > maxBody) return tooLarge()
+  const bounds = boundsOf(request)
+  if (Number(request.headers["content-length"] ?? 0) > bounds.bytes) return tooLarge(bounds)
   const hasBody =
     request.headers["transfer-encoding"] !== undefined || Number(request.headers["content-length"] ?? 0) > 0
   if (!hasBody) return undefined

@@ -24,7 +24,7 @@ import { PipelinesHandlers } from "./PipelinesHandlers.ts"
 import { ExtensionsHandlers } from "./ExtensionsHandlers.ts"
 import * as Problem from "./Problem.ts"
 import * as Refusals from "./Refusals.ts"
-import { BadRequest, guarded, maxBody, refusal } from "./Requests.ts"
+import { BadRequest, boundsOf, guarded, refusal } from "./Requests.ts"
 import { RunsHandlers } from "./RunsHandlers.ts"
 import { SchedulesHandlers } from "./SchedulesHandlers.ts"
 import { securityHeaders } from "./SecurityHeaders.ts"
@@ -119,7 +119,7 @@ const edge = HttpApiBuilder.middleware(
           Effect.zipRight(refused === undefined ? app : Effect.fail(refused)),
           Effect.provideService(Visit, visit),
           Effect.provideService(HttpServerRequest.HttpServerRequest, guarded(request)),
-          HttpIncomingMessage.withMaxBodySize(Option.some(maxBody)),
+          HttpIncomingMessage.withMaxBodySize(Option.some(boundsOf(request).bytes)),
           Effect.catchAllCause((cause) => {
             if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
             const error = Cause.squash(cause)

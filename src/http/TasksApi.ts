@@ -29,6 +29,7 @@ import {
 } from "../domain/Task.ts"
 import { InvalidSchedule } from "../domain/Timeline.ts"
 import { TasksRead, TasksRun, TasksWrite } from "./Auth.ts"
+import * as Batch from "./Batch.ts"
 import { body } from "./Bounded.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { BadRequest, paging, query } from "./Requests.ts"
@@ -60,6 +61,13 @@ const RunNow = Schema.Struct({ params: Schema.optionalWith(JsonObject, { exact: 
   identifier: "RunNow",
   parseOptions: { onExcessProperty: "error", errors: "all" }
 })
+
+const TaskBatch = Batch.batchOf("TaskBatch", "TaskCreate")
+
+/** The answer to a batch, item for item: 201 and the task, or the problem. */
+export const TasksMade = Schema.Struct({
+  items: Schema.Array(Schema.Struct({ ...Batch.answered, task: Schema.NullOr(TaskJson) }))
+}).annotations({ identifier: "TasksMade" })
 
 /** The answer to a run that was asked for. */
 export const RunQueued = Schema.Struct({ run_id: Schema.String })
@@ -94,6 +102,15 @@ export class TasksApi extends HttpApiGroup.make("tasks")
       .addError(IdempotencyKey.Refusals)
       .middleware(TasksWrite)
       .annotate(OpenApi.Summary, "Create a task; it fires from then on")
+  )
+  .add(
+    HttpApiEndpoint.post("createAll", "/tasks/batch")
+      .setHeaders(IdempotencyKey.headers)
+      .setPayload(body(TaskBatch))
+      .addSuccess(TasksMade)
+      .addError(IdempotencyKey.Refusals)
+      .middleware(TasksWrite)
+      .annotate(OpenApi.Summary, "Create up to 1,000 tasks, all that are valid in one transaction")
   )
   .add(
     HttpApiEndpoint.get("list", "/tasks")

@@ -1,16 +1,17 @@
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
-import { DateTime, Effect, Schema } from "effect"
-import { InvalidField, Task } from "../domain/Task.ts"
+import { DateTime, Effect, Either, Schema } from "effect"
+import { InvalidField, Task, TaskCreate } from "../domain/Task.ts"
 import { Backfills } from "../layers/Backfills.ts"
 import { Occurrences } from "../layers/Occurrences.ts"
 import { Tasks } from "../layers/Tasks.ts"
 import { TaskStates } from "../layers/TaskStates.ts"
 import { Api } from "./Api.ts"
 import { CurrentAgent } from "./Auth.ts"
+import * as Batch from "./Batch.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
 import { ifMatch, pageRequest, traceparent } from "./Requests.ts"
-import { BackfillForetold, BackfillStarted, RunQueued } from "./TasksApi.ts"
+import { BackfillForetold, BackfillStarted, RunQueued, TasksMade } from "./TasksApi.ts"
 
 const encode = Schema.encode(Task.json)
 
@@ -36,6 +37,20 @@ export const TasksHandlers = HttpApiBuilder.group(Api, "tasks", (handlers) =>
           Effect.gen(function* () {
             const task = yield* tasks.create(yield* CurrentAgent, payload)
             return yield* answer(task, 201, { location: `/tasks/${task.id}` })
+          })
+        )
+      )
+      .handle("createAll", ({ payload }) =>
+        once(
+          Effect.gen(function* () {
+            const actor = yield* CurrentAgent
+            const made = yield* Batch.each(TaskCreate, payload.items, (inputs) => tasks.createAll(actor, inputs))
+            const items = made.map((one) =>
+              Either.isRight(one)
+                ? { status: 201, task: one.right, error: null }
+                : { status: one.left.status, task: null, error: one.left }
+            )
+            return yield* IdempotencyKey.answer(TasksMade, 200, { items })
           })
         )
       )

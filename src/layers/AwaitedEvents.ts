@@ -26,8 +26,11 @@ interface Awaiting {
 export class AwaitedEvents extends Context.Tag("ordinaut/AwaitedEvents")<
   AwaitedEvents,
   {
-    /** Gives an event that is being accepted to the runs that wait for it. Joins the caller's transaction. Answers how many. */
-    readonly tell: (namespace: string, event: Come) => Effect.Effect<number, StoreUnavailable>
+    /**
+     * Gives events that are being accepted to the runs that wait for them, to each the first that it waits for. Joins the caller's
+     * transaction. Answers how many runs got one.
+     */
+    readonly tell: (namespace: string, events: ReadonlyArray<Come>) => Effect.Effect<number, StoreUnavailable>
     /** Gives a run that begins to wait the first such event since it was queued, if there was one. */
     readonly lookBack: (work: DueWork, wait: NewWait) => Effect.Effect<void, StoreUnavailable>
   }
@@ -38,13 +41,16 @@ export class AwaitedEvents extends Context.Tag("ordinaut/AwaitedEvents")<
       const sql = yield* SqlClient.SqlClient
       const lease = yield* Lease
       return AwaitedEvents.of({
-        tell: Effect.fn("AwaitedEvents.tell")(function* (namespace, event) {
+        tell: Effect.fn("AwaitedEvents.tell")(function* (namespace, events) {
           const now = DateTime.toDateUtc(yield* DateTime.now)
           const open = yield* sql<Awaiting>`
             SELECT id, detail FROM pending_item
             WHERE namespace = ${namespace} AND kind = 'event' AND result IS NULL AND (expires_at IS NULL OR expires_at > ${now})
             ORDER BY created_at`
-          const answers = open.filter(({ detail }) => isMeant(detail, event)).map(({ id }) => answerTo(id, event))
+          const answers = open.flatMap(({ detail, id }) => {
+            const first = events.find((event) => isMeant(detail, event))
+            return first === undefined ? [] : [answerTo(id, first)]
+          })
           return (yield* lease.answer(answers)).length
         }, storeErrors),
 

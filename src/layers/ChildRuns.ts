@@ -69,7 +69,7 @@ export class ChildRuns extends Context.Tag("ordinaut/ChildRuns")<
             const now = DateTime.toEpochMillis(yield* DateTime.now)
             yield* lease.enqueue([
               {
-                ...Firing.workFor(id, task),
+                ...Firing.workFor(id, task, { params }),
                 key: occurrenceKey.manual(id),
                 trigger: "manual",
                 scheduled_for: now,

@@ -11,6 +11,7 @@ import { breathe } from "./Breath.ts"
 import type { Occasion } from "./Occasions.ts"
 import { millisOf, withinBounds } from "./TaskRows.ts"
 import type { ScheduledTask } from "./TaskRows.ts"
+import { seenEvent } from "./TriggerWindows.ts"
 
 /** What of a task a condition depends on. */
 type Conditional = Pick<ScheduledTask, "id" | "title" | "labels" | "schedule_kind" | "schedule_expr" | "timezone">
@@ -174,6 +175,7 @@ export const make = (sql: SqlClient.SqlClient) => {
                   trigger: "condition",
                   key: () => occurrenceKey.event(event.id),
                   event_id: event.id,
+                  seen: seenEvent(event),
                   hops: event.hops,
                   ...(event.traceparent === null ? {} : { traceparent: event.traceparent })
                 }

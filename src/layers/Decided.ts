@@ -11,6 +11,8 @@ export interface Origin {
   readonly event_id?: string
   readonly hops?: number
   readonly traceparent?: string
+  /** The event that causes the runs, as they see it. */
+  readonly seen?: JsonValue
   /** What the runs are given beside the event of that id. */
   readonly input?: JsonValue
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto"
 import * as SqlClient from "@effect/sql/SqlClient"
 import * as Model from "@effect/sql/Model"
-import { Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
+import { Context, Effect, Either, Layer, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import { Event, EventNotFound, isReserved, mostHops, Topic, TopicSeen } from "../domain/Event.ts"
 import type { EventAccepted, EventCreate } from "../domain/Event.ts"
@@ -12,20 +12,15 @@ import { pageOf } from "../domain/Page.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { InvalidField } from "../domain/Task.ts"
-import { Audit } from "./Audit.ts"
+import * as Acceptance from "./Acceptance.ts"
 import { AwaitedEvents } from "./AwaitedEvents.ts"
 import { storeErrors } from "./Db.ts"
-import * as Ids from "./Ids.ts"
 import { Lease } from "./Lease.ts"
 import * as Listeners from "./Listeners.ts"
 import type { Listener } from "./Listeners.ts"
 import { fitting } from "./PageSize.ts"
-import { acceptEvents } from "./Recording.ts"
 import * as TaskRows from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
-
-/** How long a `dedupe_key` binds the events of one agent and topic. */
-const dedupeFor = Duration.hours(24)
 
 /** An event that a run emits. */
 export interface Emission {
@@ -43,7 +38,7 @@ export interface Emission {
   readonly payload: JsonValue
 }
 
-/** Accepts events and fires the tasks that wait for them, in one transaction. Owns `event` and `topic_last`. */
+/** Accepts events and fires the tasks that wait for them, in one transaction. Owns `event` and `topic_last`, with `Acceptance`. */
 export class Events extends Context.Tag("ordinaut/Events")<
   Events,
   {
@@ -53,6 +48,15 @@ export class Events extends Context.Tag("ordinaut/Events")<
       input: EventCreate,
       traceparent: string | null
     ) => Effect.Effect<EventAccepted, InvalidField | StoreUnavailable>
+    /**
+     * As `publish`, for many, in order and in one transaction: answers for each what was accepted, or why it is refused, which leaves
+     * the others alone.
+     */
+    readonly publishAll: (
+      actor: Actor,
+      inputs: ReadonlyArray<EventCreate>,
+      traceparent: string | null
+    ) => Effect.Effect<ReadonlyArray<Either.Either<EventAccepted, InvalidField>>, StoreUnavailable>
     /**
      * As `publish`, for an event that came by the stream `ordinaut:ingress`; a repeat of the entry answers the first event. Nobody
      * is its publisher.
@@ -85,11 +89,8 @@ export class Events extends Context.Tag("ordinaut/Events")<
     this,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
-      const lease = yield* Lease
-      const audit = yield* Audit
       const wakeups = yield* Wakeups
-      const awaited = yield* AwaitedEvents
-      const listeners = Listeners.make(sql, lease)
+      const acceptAll = Acceptance.make(sql, yield* Lease, yield* AwaitedEvents)
       const { visible } = TaskRows.make(sql)
 
       const select = (where: ReturnType<SqlClient.SqlClient["and"]>) =>
@@ -98,102 +99,47 @@ export class Events extends Context.Tag("ordinaut/Events")<
             (o.first_number + e.outbox_position)::text || '-0' AS stream_id
           FROM event e LEFT JOIN outbox o ON o.id = e.outbox_id WHERE ${where}`.pipe(Effect.flatMap(decodeEvents))
 
-      /** The lock orders repeats of one key, so that of two at once the second sees the first. */
-      const repeated = Effect.fnUntraced(function* ({ by, dedupe, emitKey, topic }: Arrival, now: number) {
-        if (dedupe === null && emitKey === null) return null
-        const [lock, where] =
-          emitKey === null
-            ? [
-                `ordinaut.event:${by ?? "ingress"}:${topic}:${dedupe}`,
-                sql`topic = ${topic} AND dedupe_key = ${dedupe} AND at > ${new Date(now - Duration.toMillis(dedupeFor))}`
-              ]
-            : [`ordinaut.emit:${by}:${emitKey}`, sql`emit_key = ${emitKey}`]
-        yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${lock}, 0))`
-        const [first] = yield* sql<{ id: string; triggered_runs: EventAccepted["triggered_runs"] }>`
-          SELECT id, triggered_runs FROM event WHERE published_by IS NOT DISTINCT FROM ${by} AND ${where} ORDER BY at DESC LIMIT 1`
-        return first === undefined ? null : { event_id: first.id, triggered_runs: first.triggered_runs }
-      })
-
-      /**
-       * Stores an event, and its payload as the last of its topic. The row lock of the topic comes before those of the tasks: events
-       * of one topic come one after the other to them, and to the log.
-       */
-      const store = (arrival: Arrival, id: string, at: Date) => {
-        const { by, dedupe, emitKey, hops, namespace, topic, traceparent } = arrival
-        const payload = JSON.stringify(arrival.payload)
-        return sql`
-          WITH said AS (
-            INSERT INTO topic_last (namespace, topic, payload, event_id, at) VALUES (${namespace}, ${topic}, ${payload}, ${id}, ${at})
-            ON CONFLICT (namespace, topic) DO UPDATE SET payload = excluded.payload, event_id = excluded.event_id,
-              at = greatest(topic_last.at, excluded.at))
-          INSERT INTO event ${sql.insert({
-            id,
-            namespace,
-            topic,
-            payload,
-            published_by: by,
-            dedupe_key: dedupe,
-            emit_key: emitKey,
-            hops,
-            at,
-            traceparent
-          })}`
-      }
-
-      const accept = Effect.fnUntraced(function* (arrival: Arrival) {
-        const { by, hops, namespace, payload, topic, traceparent } = arrival
-        const done = yield* Effect.gen(function* () {
-          yield* acceptEvents(sql, namespace)
-          const now = yield* DateTime.now
-          const at = DateTime.toEpochMillis(now)
-          const first = yield* repeated(arrival, at)
-          if (first !== null) return { ...first, started: false, replaces: false }
-          const id = yield* Ids.next
-          yield* store(arrival, id, new Date(at))
-          const known = yield* listeners.known(sql`namespace = ${namespace}`)
-          const event = { id, topic, payload, at, hops, traceparent, stored: true, owner: null }
-          const { replaces, runs } = yield* listeners.hear(known, [event])
-          const told = yield* awaited.tell(namespace, event)
-          const triggered_runs = runs.flatMap(({ event_id, run_id, task_id }) =>
-            // A window that was over before runs by now, and not because of this event.
-            event_id === id ? [{ run_id, task_id }] : []
-          )
-          const entry = { id, topic, namespace, agent_id: by, at: DateTime.formatIso(now), hops, payload }
-          yield* sql`
-            WITH told AS (
-              INSERT INTO outbox (size, entries, at) VALUES (1, ${JSON.stringify([entry])}::jsonb, ${new Date(at)}) RETURNING id)
-            UPDATE event SET outbox_id = told.id, triggered_runs = ${JSON.stringify(triggered_runs)}::jsonb FROM told
-            WHERE event.id = ${id}`
-          yield* audit.record({
-            actor: by ?? "system",
-            namespace,
-            action: "event.published",
-            subject_kind: "event",
-            subject_id: id,
-            before: null,
-            after: { topic }
-          })
-          return { event_id: id, triggered_runs, started: runs.length + told > 0, replaces }
-        }).pipe(sql.withTransaction)
-        if (done.started) yield* wakeups.signal("work")
-        if (done.replaces) yield* wakeups.signal("cancel")
+      const accept = Effect.fnUntraced(function* (
+        source: Acceptance.Source,
+        arrivals: ReadonlyArray<Acceptance.Arrival>
+      ) {
+        const { events, replaces, started } = yield* acceptAll(source, arrivals).pipe(sql.withTransaction)
+        if (started) yield* wakeups.signal("work")
+        if (replaces) yield* wakeups.signal("cancel")
         yield* wakeups.signal("outbox")
-        return { event_id: done.event_id, triggered_runs: done.triggered_runs }
+        return events
       })
 
-      const acceptFree = (arrival: Arrival) =>
-        isReserved(arrival.topic)
-          ? Effect.fail(new InvalidField({ path: "/topic", message: "topics below ordinaut are the product's own" }))
-          : accept(arrival)
+      const acceptOne = Effect.fnUntraced(function* (source: Acceptance.Source, arrival: Acceptance.Arrival) {
+        const [event] = yield* accept(source, [arrival])
+        return event ?? (yield* Effect.dieMessage("a batch of one has one answer"))
+      })
+
+      const acceptFree = (source: Acceptance.Source, arrival: Acceptance.Arrival) => {
+        const refused = reservedProblem(arrival)
+        return refused === null ? acceptOne(source, arrival) : Effect.fail(refused)
+      }
 
       return Events.of({
         publish: Effect.fn("Events.publish")(function* ({ id, namespace }, input, traceparent) {
-          const { dedupe_key = null, payload, topic } = input
-          return yield* acceptFree({ ...fresh, namespace, by: id, topic, payload, dedupe: dedupe_key, traceparent })
+          return yield* acceptFree({ namespace, by: id }, arrivalOf(input, traceparent))
         }, storeErrors),
 
-        ingest: Effect.fn("Events.ingest")(function* (namespace, { dedupe_key, payload, topic }) {
-          return yield* acceptFree({ ...fresh, namespace, topic, payload, dedupe: dedupe_key })
+        publishAll: Effect.fn("Events.publishAll")(function* ({ id, namespace }, inputs, traceparent) {
+          const arrivals = inputs.map((input) => arrivalOf(input, traceparent))
+          const accepted = yield* accept(
+            { namespace, by: id },
+            arrivals.filter((arrival) => reservedProblem(arrival) === null)
+          )
+          let place = 0
+          return yield* Effect.forEach(arrivals, (arrival) => {
+            const refused = reservedProblem(arrival)
+            return Effect.either(refused ?? Effect.orDie(Effect.fromNullable(accepted[place++])))
+          })
+        }, storeErrors),
+
+        ingest: Effect.fn("Events.ingest")(function* (namespace, input) {
+          return yield* acceptFree({ namespace, by: null }, arrivalOf(input, null))
         }, storeErrors),
 
         emit: Effect.fn("Events.emit")(function* ({ key, payload, run, topic }) {
@@ -212,17 +158,18 @@ export class Events extends Context.Tag("ordinaut/Events")<
               `${run.hops} runs and events led to this one, each by the one before it: they go round in a circle`
             )
           }
-          const { event_id } = yield* accept({
-            ...fresh,
-            namespace: run.namespace,
-            by: run.agent_id,
-            topic,
-            payload,
-            // Of a length that an index holds, whatever the template of the key gave.
-            emitKey: createHash("sha256").update(key).digest("hex"),
-            hops,
-            traceparent: run.traceparent ?? null
-          })
+          const { event_id } = yield* acceptOne(
+            { namespace: run.namespace, by: run.agent_id },
+            {
+              topic,
+              payload,
+              dedupe: null,
+              // Of a length that an index holds, whatever the template of the key gave.
+              emitKey: createHash("sha256").update(key).digest("hex"),
+              hops,
+              traceparent: run.traceparent ?? null
+            }
+          )
           return { event_id }
         }, storeErrors),
 
@@ -266,20 +213,19 @@ export class Events extends Context.Tag("ordinaut/Events")<
   )
 }
 
-/** An event on its way in. */
-interface Arrival {
-  readonly namespace: string
-  /** Null for one that no agent published. */
-  readonly by: string | null
-  readonly topic: string
-  readonly payload: JsonValue
-  readonly dedupe: string | null
-  readonly emitKey: string | null
-  readonly hops: number
-  readonly traceparent: string | null
-}
+const arrivalOf = ({ dedupe_key, payload, topic }: EventCreate, traceparent: string | null): Acceptance.Arrival => ({
+  topic,
+  payload,
+  dedupe: dedupe_key ?? null,
+  emitKey: null,
+  hops: 0,
+  traceparent
+})
 
-const fresh = { by: null, dedupe: null, emitKey: null, hops: 0, traceparent: null }
+const reservedProblem = ({ topic }: Acceptance.Arrival): InvalidField | null =>
+  isReserved(topic)
+    ? new InvalidField({ path: "/topic", message: "topics below ordinaut are the product's own" })
+    : null
 
 const isTopic = Schema.is(Topic)
 const { tasks: _, ...seen } = TopicSeen.fields

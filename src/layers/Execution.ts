@@ -1,8 +1,6 @@
 import { Cause, Clock, DateTime, Duration, Effect, Exit, Option, Random } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import { delay } from "../domain/Retry.ts"
-import { standingProblem } from "../domain/Rights.ts"
-import type { Rights } from "../domain/Rights.ts"
 import type { RunError } from "../domain/Run.ts"
 import type { End } from "../domain/Settlement.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
@@ -118,15 +116,14 @@ const canceled: End = {
 }
 
 /**
- * The end of a run that is over before it starts, or goes on: canceled meanwhile, too late by `start_within_seconds`, or of an owner
- * that is disabled or removed by now.
+ * The end of a run that is over before it starts, or goes on: canceled meanwhile, too late by `start_within_seconds`, or with a
+ * `problem`.
  */
-export const withoutStart = (work: DueWork, rights: Rights, now: number): End | null => {
+export const withoutStart = (work: DueWork, problem: StepFailed | null, now: number): End | null => {
   if (work.cancel_requested_at !== null) return canceled
   if (work.lease_no === 1 && work.start_by !== null && now > DateTime.toEpochMillis(work.start_by)) {
     return { outcome: "ended", state: "skipped", error: null, skip_reason: "expired" }
   }
-  const problem = standingProblem(rights)
   return problem === null ? null : { outcome: "ended", state: "failed", error: runError(null, problem) }
 }
 

@@ -14,6 +14,7 @@ import * as Ids from "./Ids.ts"
 import type { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
 import { tellTasks } from "./Outbox.ts"
+import * as RunKeys from "./RunKeys.ts"
 import * as Skips from "./Skips.ts"
 import * as TaskRows from "./TaskRows.ts"
 import { millisOf, scheduleFields } from "./TaskRows.ts"
@@ -217,9 +218,9 @@ const workOf = (
   id: string,
   { fire, origin = bySchedule, policy, task }: Omit<Decided, "decision"> & { readonly fire: Decision.DecidedFire }
 ): NewWork => {
-  const { key, ...cause } = origin
+  const { key, seen = null, ...cause } = origin
   return {
-    ...workFor(id, task),
+    ...workFor(id, task, { event: seen }),
     ...cause,
     key: key(fire.scheduledFor),
     scheduled_for: fire.scheduledFor,
@@ -229,15 +230,15 @@ const workOf = (
   }
 }
 
-/** What every run takes over from its task. */
-export const workFor = (id: string, task: ScheduledTask) => ({
+/** What every run takes over from its task; a key that is a template is rendered from what the run is given, or is its worker's to refuse. */
+export const workFor = (id: string, task: ScheduledTask, given: RunKeys.Given = {}) => ({
   id,
   task_id: task.id,
   task_version: task.version,
   agent_id: task.created_by,
   namespace: task.namespace,
   priority: task.priority,
-  concurrency_key: task.concurrency_key,
+  ...RunKeys.keyOf(task, given),
   deadline_seconds: task.deadline_seconds,
   start_within_seconds: task.start_within_seconds
 })

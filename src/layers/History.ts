@@ -103,6 +103,14 @@ export class History extends Context.Tag("ordinaut/History")<
             DELETE FROM idempotency_key WHERE (agent_id, key) IN (
               SELECT agent_id, key FROM idempotency_key WHERE created_at < ${new Date(at - Duration.toMillis(answersFor))} LIMIT ${atOnce})
             RETURNING key`)
+          // Locked by the decisions that use them, so that what is looked at again is what holds.
+          const unused = isoDay(before(at, 1).getTime())
+          yield* inBatches(sql`
+            DELETE FROM concurrency WHERE used_on < ${unused}::date AND in_use = 0 AND id = ANY (ARRAY(
+              SELECT id FROM concurrency c WHERE c.used_on < ${unused}::date AND c.in_use = 0
+                AND NOT EXISTS (SELECT FROM due_work d WHERE d.namespace = c.namespace AND d.concurrency_key = c.key)
+                AND NOT EXISTS (SELECT FROM task t WHERE t.namespace = c.namespace AND t.concurrency_key = c.key AND t.status <> 'canceled')
+              LIMIT ${atOnce})) RETURNING id`)
           yield* inBatches(sql`
             DELETE FROM usage_day WHERE ctid = ANY (ARRAY(
               SELECT ctid FROM usage_day WHERE day < ${isoDay(before(at, usageDays).getTime())}::date LIMIT ${atOnce}))

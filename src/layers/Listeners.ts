@@ -110,6 +110,7 @@ const alone = (task: ScheduledTask, event: Spoken): Occasion => ({
     trigger: "event",
     key: () => occurrenceKey.event(event.id),
     event_id: event.id,
+    seen: TriggerWindows.seenEvent(event),
     hops: event.hops,
     ...(event.traceparent === null ? {} : { traceparent: event.traceparent }),
     ...(event.stored ? {} : { input: { event: TriggerWindows.seenEvent(event) } })

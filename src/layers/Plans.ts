@@ -20,6 +20,7 @@ const Definition = Schema.Struct({
   title: Schema.String,
   labels: Schema.Record({ key: Schema.String, value: Schema.String }),
   timezone: Schema.String,
+  concurrency_key: Schema.optional(Schema.NullOr(Schema.String)),
   payload: PipelineSpec,
   max_retries: Schema.Int,
   backoff_strategy: BackoffStrategy,

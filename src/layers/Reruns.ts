@@ -3,7 +3,7 @@ import { Context, DateTime, Duration, Effect, Either, Layer, Option, Schema } fr
 import type { Actor } from "../domain/Agent.ts"
 import { occurrenceKey } from "../domain/DueWork.ts"
 import { isId, millisOfId } from "../domain/Id.ts"
-import type { JsonObject } from "../domain/Json.ts"
+import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import { check } from "../domain/PipelineChecks.ts"
 import { PipelineSpec } from "../domain/PipelineSpec.ts"
 import { keptSteps, NotRetryable, RunExpired } from "../domain/Rerun.ts"
@@ -86,12 +86,18 @@ export class Reruns extends Context.Tag("ordinaut/Reruns")<
             if ([...kept, ...(from_step === undefined ? [] : [from_step])].some((step) => !known.has(step))) {
               return yield* refuse("pipeline_changed")
             }
-            const [given] = yield* sql<{ input: JsonObject | null; n: number }>`
-              SELECT (SELECT input FROM occurrence WHERE task_id = ${task.id} AND run_id = ${runId}) AS input,
+            const [given] = yield* sql<{ input: JsonObject | null; event: JsonValue; n: number }>`
+              SELECT (SELECT jsonb_build_object('id', e.id, 'topic', e.topic, 'payload', e.payload,
+                  'at', to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+                  FROM event e WHERE e.id = ${source.event_id}) AS event,
+                (SELECT input FROM occurrence WHERE task_id = ${task.id} AND run_id = ${runId}) AS input,
                 (SELECT count(*)::integer FROM occurrence WHERE task_id = ${task.id} AND key LIKE ${`r:${runId}:%`}) AS n`
             yield* lease.enqueue([
               {
-                ...Firing.workFor(id, task),
+                ...Firing.workFor(id, task, {
+                  params: given?.input?.["params"] ?? null,
+                  event: given?.input?.["event"] ?? given?.event ?? null
+                }),
                 task_version: version,
                 key: occurrenceKey.retry(runId, (given?.n ?? 0) + 1),
                 trigger: "retry",

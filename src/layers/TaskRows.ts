@@ -3,16 +3,22 @@ import type * as SqlClient from "@effect/sql/SqlClient"
 import { Array as Arr, DateTime, Effect, Either, ParseResult, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import type { Cursor } from "../domain/Cursor.ts"
+import { isTemplate } from "../domain/ConcurrencyKey.ts"
 import { isId } from "../domain/Id.ts"
+import { MadeJson } from "../domain/Json.ts"
 import { Task, TaskNotFound } from "../domain/Task.ts"
 import type { TaskDefinition } from "../domain/Task.ts"
 import * as TaskSchedule from "../domain/TaskSchedule.ts"
 
 const { payload: _, last_run: __, ...light } = Task.fields
 
-/** A task without its pipeline: what its scheduling needs. `dtstart` is the start that holds. */
+/** A task without its steps: what its scheduling needs. `dtstart` is the start that holds. */
 export const ScheduledTask = Schema.Struct({
   ...light,
+  /** What of the payload a concurrency key is rendered from. */
+  payload: Schema.optional(
+    Schema.Struct({ params: Schema.optional(MadeJson), strict: Schema.optional(Schema.Boolean) })
+  ),
   dtstart_given: Schema.Boolean,
   snoozed_run_id: Schema.NullOr(Schema.String),
   quarantined_at: Schema.NullOr(Model.DateTimeFromDate),
@@ -109,41 +115,42 @@ export const make = (sql: SqlClient.SqlClient) => {
       decided_through: new Date(cursor.decidedThrough),
       tzdata_version: cursor.tzdataVersion
     }),
-    /** Stores a revision; `bound` are the extensions that its steps are bound to. */
+    /** Stores revisions; `bound` are the extensions that the steps of one are bound to. */
     revise: (
-      task_id: string,
-      version: number,
-      definition: TaskDefinition,
-      bound: ReadonlyArray<string>,
+      revisions: ReadonlyArray<{
+        readonly id: string
+        readonly version: number
+        readonly definition: TaskDefinition
+        readonly bound: ReadonlyArray<string>
+      }>,
       changed_by: string,
       now: Date
     ) =>
-      sql`INSERT INTO task_revision ${sql.insert({
-        task_id,
-        version,
-        definition: JSON.stringify(encodeDefinition(definition)),
-        bound_extensions: bound,
-        changed_by,
-        created_at: now
-      })}`,
-    /** The smallest limit among the active tasks with a key holds for it; taken in the order of the keys. */
-    limits: (namespace: string, keys: Iterable<string | null>) =>
-      Effect.forEach(
-        [...new Set(keys)].flatMap((key) => (key === null ? [] : [key])).sort(),
-        (key) =>
-          Effect.gen(function* () {
-            yield* sql`
-              INSERT INTO concurrency (namespace, key, "limit") VALUES (${namespace}, ${key}, 1) ON CONFLICT (namespace, key) DO NOTHING`
-            yield* sql`SELECT FROM concurrency WHERE namespace = ${namespace} AND key = ${key} FOR UPDATE`
-            // A statement of its own: its snapshot is later than the lock, so that of two changes the second sees the first.
-            yield* sql`
-              UPDATE concurrency SET "limit" = coalesce((
-                SELECT min(concurrency_limit) FROM task
-                WHERE namespace = ${namespace} AND concurrency_key = ${key} AND status = 'active'), "limit")
-              WHERE namespace = ${namespace} AND key = ${key}`
-          }),
-        { discard: true }
-      )
+      sql`INSERT INTO task_revision ${sql.insert(
+        revisions.map(({ bound, definition, id, version }) => ({
+          task_id: id,
+          version,
+          definition: JSON.stringify(encodeDefinition(definition)),
+          bound_extensions: bound,
+          changed_by,
+          created_at: now
+        }))
+      )}`,
+    /** The smallest limit among the active tasks with a key holds for it, where that is no template; the rows are locked in the order of the keys. */
+    limits: Effect.fnUntraced(function* (namespace: string, all: Iterable<string | null>) {
+      const keys = [...new Set(all)].flatMap((key) => (key === null || isTemplate(key) ? [] : [key]))
+      if (keys.length === 0) return
+      yield* sql`
+        INSERT INTO concurrency (namespace, key, "limit") SELECT ${namespace}, key, 1 FROM unnest(${keys}::text[]) AS k (key)
+        ORDER BY key ON CONFLICT (namespace, key) DO NOTHING`
+      yield* sql`SELECT FROM concurrency WHERE namespace = ${namespace} AND key = ANY (${keys}::text[]) ORDER BY key FOR UPDATE`
+      // A statement of its own: its snapshot is later than the locks, so that of two changes the second sees the first.
+      yield* sql`
+        UPDATE concurrency c SET "limit" = t.smallest FROM (
+          SELECT concurrency_key AS key, min(concurrency_limit) AS smallest FROM task
+          WHERE namespace = ${namespace} AND concurrency_key = ANY (${keys}::text[]) AND status = 'active' GROUP BY 1) AS t
+        WHERE c.namespace = ${namespace} AND c.key = t.key`
+    })
   }
 }
 

@@ -258,7 +258,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
             }
             yield* lease.enqueue([
               {
-                ...Firing.workFor(runId, task),
+                ...Firing.workFor(runId, task, { params }),
                 key: occurrenceKey.manual(runId),
                 trigger: "manual",
                 scheduled_for: now,

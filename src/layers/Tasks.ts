@@ -1,7 +1,7 @@
 import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
-import { SqlError } from "@effect/sql/SqlError"
 import { Context, DateTime, Effect, Layer, Schema, Struct } from "effect"
+import type { Either } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import * as Cursor from "../domain/Cursor.ts"
 import { isId } from "../domain/Id.ts"
@@ -14,12 +14,12 @@ import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../dom
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { Audit } from "./Audit.ts"
 import * as Conditions from "./Conditions.ts"
-import { constraintOf, storeErrors } from "./Db.ts"
-import * as Ids from "./Ids.ts"
+import { storeErrors } from "./Db.ts"
 import { Lease } from "./Lease.ts"
 import * as Listeners from "./Listeners.ts"
 import { tellTask } from "./Outbox.ts"
 import { fitting } from "./PageSize.ts"
+import * as NewTasks from "./NewTasks.ts"
 import { kept, scheduleOf, upToNow } from "./Rescheduling.ts"
 import * as Settings from "./Settings.ts"
 import * as TaskChecks from "./TaskChecks.ts"
@@ -40,6 +40,14 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
       actor: Actor,
       input: TaskCreate
     ) => Effect.Effect<Task, Invalid | DuplicateTask | TooManyTasks | StoreUnavailable>
+    /**
+     * As `create`, for many: answers for each the task, or why it is not made. Those that are made are in one transaction. Of two with
+     * one dedupe key the first is made.
+     */
+    readonly createAll: (
+      actor: Actor,
+      inputs: ReadonlyArray<TaskCreate>
+    ) => Effect.Effect<ReadonlyArray<Either.Either<Task, NewTasks.NotMade>>, StoreUnavailable>
     readonly list: (actor: Actor, filter: TaskFilter, page: PageRequest) => Effect.Effect<Page<Task>, StoreUnavailable>
     readonly get: (actor: Actor, id: string) => Effect.Effect<Task, TaskNotFound | StoreUnavailable>
     /** The definitions that a task had, the newest first, at most `limit` older than version `before` (null: the newest). */
@@ -132,12 +140,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
         if (other !== undefined) return yield* new DuplicateTask({ task_id: TaskId.make(other.id), dedupe_key: key })
       })
 
-      /** Of two at once the loser tries again, and finds the winner. */
-      const againIfTaken = <A, E, R>(change: Effect.Effect<A, E, R>) =>
-        Effect.retry(change, {
-          times: 2,
-          while: (error) => error instanceof SqlError && constraintOf(error) === "task_dedupe"
-        })
+      const createAll = NewTasks.make(sql, { checkPayload, cursorOf, defaultTimezone })
 
       const decideUpToNow = upToNow(sql, lease)
 
@@ -154,40 +157,15 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
 
       return Tasks.of({
         create: Effect.fn("Tasks.create")(function* (actor, input) {
-          const definition: TaskDefinition = {
-            ...input,
-            timezone: input.timezone ?? defaultTimezone
-          }
-          const { bound } = yield* checkPayload(actor.namespace, definition.payload, definition.schedule_kind)
-          const id = yield* Ids.next
-          const now = yield* DateTime.now
-          const millis = DateTime.toEpochMillis(now)
-          const cursor = yield* cursorOf(id, definition, millis, millis)
-          const at = DateTime.toDateUtc(now)
-          const task = yield* Effect.gen(function* () {
-            const said = yield* conditions.held(actor.namespace, Conditions.topicsOf(definition))
-            yield* unlessTaken(actor.id, definition.dedupe_key, id)
-            yield* sql`INSERT INTO task ${sql.insert({
-              ...rows.columns(definition, cursor),
-              last_value: Conditions.baseOf({ ...definition, id: TaskId.make(id) }, said, millis),
-              id,
-              created_by: actor.id,
-              namespace: actor.namespace,
-              version: 1,
-              status: "active",
-              created_at: at,
-              updated_at: at
-            })}`
-            yield* limited(actor.id)
-            yield* rows.revise(id, 1, definition, bound, actor.id, at)
-            yield* rows.limits(actor.namespace, [definition.concurrency_key])
-            yield* tellTask(sql, "created", id, at)
-            const made = yield* rows.one(actor, id).pipe(Effect.orDie)
-            yield* trail(actor, "task.created", id, null, encodeTask(made))
-            return made
-          }).pipe(sql.withTransaction, againIfTaken)
+          const [made] = yield* createAll(actor, [input])
           yield* Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("outbox"))
-          return task
+          return yield* made ?? Effect.dieMessage("a batch of one has one answer")
+        }, storeErrors),
+
+        createAll: Effect.fn("Tasks.createAll")(function* (actor, inputs) {
+          const made = yield* createAll(actor, inputs)
+          yield* Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("outbox"))
+          return made
         }, storeErrors),
 
         list: Effect.fn("Tasks.list")(function* (actor, filter, page) {
@@ -274,14 +252,18 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
               ...(rescheduled ? { quarantined_at: null, quarantine_reason: null } : {})
             })} WHERE id = ${id}`
             if (reopened) yield* limited(locked.created_by)
-            yield* rows.revise(id, locked.version + 1, definition, bound, actor.id, DateTime.toDateUtc(now))
+            yield* rows.revise(
+              [{ id, version: locked.version + 1, definition, bound }],
+              actor.id,
+              DateTime.toDateUtc(now)
+            )
             yield* rows.limits(locked.namespace, [locked.concurrency_key, definition.concurrency_key])
             yield* tellTask(sql, "changed", id, DateTime.toDateUtc(now))
             if (exhausted && locked.status === "active") yield* tellTask(sql, "completed", id, DateTime.toDateUtc(now))
             const after = yield* rows.one(actor, id)
             yield* trail(actor, "task.changed", id, encodeTask(before), encodeTask(after))
             return after
-          }).pipe(sql.withTransaction, againIfTaken)
+          }).pipe(sql.withTransaction, NewTasks.againIfTaken)
           yield* Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("outbox"))
           return task
         }, storeErrors)

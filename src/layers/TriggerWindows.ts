@@ -122,6 +122,7 @@ export const make = (sql: SqlClient.SqlClient) => {
           trigger: "event",
           key: () => occurrenceKey.event(window.last.id),
           event_id: window.last.id,
+          seen: window.last,
           hops,
           input: { events, event: window.last },
           ...(window.traceparent === null ? {} : { traceparent: window.traceparent })

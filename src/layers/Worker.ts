@@ -1,7 +1,7 @@
 import { Clock, Context, DateTime, Deferred, Duration, Effect, Fiber, FiberSet, Layer, Queue, Random } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import * as Line from "../domain/Line.ts"
-import { noRights } from "../domain/Rights.ts"
+import { noRights, standingProblem } from "../domain/Rights.ts"
 import { fitting } from "../domain/Settlement.ts"
 import type { Settlement } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
@@ -19,6 +19,7 @@ import { makeRecorder } from "./Recorder.ts"
 import * as Retries from "./Retries.ts"
 import { leaseIo } from "./RunIo.ts"
 import type { LeaseIo } from "./RunIo.ts"
+import * as RunKeys from "./RunKeys.ts"
 import { RunRights } from "./RunRights.ts"
 import * as Settings from "./Settings.ts"
 import { turnOf } from "./Settling.ts"
@@ -175,11 +176,15 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
             rights.of(leased.map(({ agent_id }) => agent_id))
           ]).pipe(Effect.tapError(() => Effect.forEach(leased, (work) => handBack(work, turnedAt), { discard: true })))
           for (const work of leased) {
-            const end = withoutStart(work, owners.get(work.agent_id) ?? noRights, turnedAt)
+            const plan = ready.get(work.id)
+            const input = inputs.get(work.id) ?? noInput
+            const problem =
+              standingProblem(owners.get(work.agent_id) ?? noRights) ?? RunKeys.unrendered(work, plan, input)
+            const end = withoutStart(work, problem, turnedAt)
             if (end !== null) yield* settlements.offer({ work, steps: [], finished_at: turnedAt, ...end })
             // The answers took so long that another may have the run by now.
             else if (until < performance.now()) yield* handBack(work, turnedAt)
-            else yield* start(work, ready.get(work.id), inputs.get(work.id) ?? noInput, until)
+            else yield* start(work, plan, input, until)
           }
         }
         if (settled.length > 0) yield* wakeups.signal("outbox")

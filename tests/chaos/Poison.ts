@@ -22,10 +22,12 @@ const quietly = <A>(effect: Effect.Effect<A>): Effect.Effect<A | undefined> =>
 /** A worker that has called for a run of a task under the lease that it holds, in hand; undefined where there is none that is free. */
 const caller = ({ database, slots }: Fleet, bench: ToolBench, task: string) =>
   Effect.map(quietly(query(database, Held, held, [task])), (rows = []): Slot | undefined => {
-    const pids = rows.flatMap(({ id, lease_no, pid }) =>
-      bench.deadly.some(({ lease, run }) => run === id && lease === lease_no) ? [pid] : []
+    const pids = new Set(
+      rows.flatMap(({ id, lease_no, pid }) =>
+        bench.deadly.some(({ lease, run }) => run === id && lease === lease_no) ? [pid] : []
+      )
     )
-    const slot = slots.find(({ process, taken }) => !taken && process !== undefined && pids.includes(process.pid))
+    const slot = slots.find(({ process, taken }) => !taken && process !== undefined && pids.has(process.pid))
     if (slot !== undefined) slot.taken = true
     return slot
   })

@@ -11,6 +11,16 @@ const nameOf = ({ method, path }: { readonly method: string; readonly path: stri
 
 const garbage = `ord_${"0".repeat(12)}_${"0".repeat(43)}_000000`
 
+/** The status of an answer that may have no end, as a stream's. */
+const opened = (method: string, path: string, key: string) =>
+  Effect.flatMap(ApiServer, ({ origin }) =>
+    Effect.promise(async () => {
+      const answer = await fetch(`${origin}${path}`, { method, headers: { authorization: `Bearer ${key}` } })
+      await answer.body?.cancel()
+      return answer.status
+    })
+  )
+
 layer(apiServer())("every route of the served document", (it) => {
   it.effect("is open by name, or refuses no token and a bad one with 401, a wrong scope with 403", () =>
     Effect.gen(function* () {
@@ -55,7 +65,7 @@ layer(apiServer())("every route of the served document", (it) => {
           if (needed !== scope) continue
           const target = path.replace(/\{\w+\}/g, "019cadc6-9a80-7000-8000-000000000000")
           assert.strictEqual((yield* request(method, target, { key: without.key })).status, 403, `${method} ${path}`)
-          assert.notStrictEqual((yield* request(method, target, { key: only.key })).status, 403, `${method} ${path}`)
+          assert.notStrictEqual(yield* opened(method, target, only.key), 403, `${method} ${path}`)
         }
       }
       assert.isFalse(allows(["tasks:read"], "tasks:write"))

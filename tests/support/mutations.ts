@@ -71,21 +71,20 @@ const waitingItem = (owner: Owner, n: number) =>
     yield* work
   })
 
+const made = {
+  title: "made",
+  schedule_kind: "once",
+  schedule_expr: "2100-01-01T00:00:00Z",
+  payload: { pipeline: [{ id: "only", uses: "mail.send" }] }
+}
+const published = { topic: "orders.created", payload: { total: 1 } }
 const secret = { value: "a value that nobody sees", bound_to: { hosts: ["api.example.com"] } }
 const extension = { kind: "simulated", tools: [] }
 
 /** Every route of the API that changes something, by its name in the served document. */
 export const mutations: Readonly<Record<string, Prepare>> = {
-  "POST /tasks": () =>
-    Effect.succeed({
-      path: "/tasks",
-      body: {
-        title: "made",
-        schedule_kind: "once",
-        schedule_expr: "2100-01-01T00:00:00Z",
-        payload: { pipeline: [{ id: "only", uses: "mail.send" }] }
-      }
-    }),
+  "POST /tasks": () => Effect.succeed({ path: "/tasks", body: made }),
+  "POST /tasks/batch": () => Effect.succeed({ path: "/tasks/batch", body: { items: [made] } }),
   "PATCH /tasks/{id}": onTask("", { title: "changed" }),
   "PUT /tasks/{id}": onTask("", { title: "changed" }),
   "DELETE /tasks/{id}": onTask(""),
@@ -123,7 +122,8 @@ export const mutations: Readonly<Record<string, Prepare>> = {
       yield* work
       return { path: `/runs/${id}/steps/ask/decide`, body: { decision: "approved" } }
     }),
-  "POST /events": () => Effect.succeed({ path: "/events", body: { topic: "orders.created", payload: { total: 1 } } }),
+  "POST /events": () => Effect.succeed({ path: "/events", body: published }),
+  "POST /events/batch": () => Effect.succeed({ path: "/events/batch", body: { items: [published] } }),
   "POST /work/lease": (owner, n) =>
     Effect.as(waitingItem(owner, n), { path: "/work/lease", body: { tools: [`crunch${n}.do`] } }),
   "POST /work/{id}/complete": item("complete", { output: { done: true } }),
