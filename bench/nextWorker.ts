@@ -44,7 +44,7 @@ const makers: Record<string, () => Promise<(() => unknown) | undefined>> = {
 const made = await makers[library]?.()
 process.send?.("ready")
 process.once("message", () => {
-  if (made === undefined) return process.send?.("–")
+  if (made === undefined) return void process.send?.("–")
   const times: Array<number> = []
   let answer: unknown
   try {

@@ -60,10 +60,13 @@ const answers = (port: number): Promise<boolean> =>
   })
 
 /**
- * A Redis of its own on the loopback, without persistence, below `folder`; it ends with the scope. Its pid and port are
- * recorded in `folder`/redis.pid for a later run to find should this one be killed.
+ * A Redis of its own on the loopback, without persistence unless `settings` say otherwise, below `folder`; it ends with the scope. Its
+ * pid and port are recorded in `folder`/redis.pid for a later run to find should this one be killed.
  */
-export const startRedis = (folder: string): Effect.Effect<string, never, Scope.Scope> =>
+export const startRedis = (
+  folder: string,
+  settings: ReadonlyArray<string> = ["--appendonly", "no"]
+): Effect.Effect<string, never, Scope.Scope> =>
   Effect.gen(function* () {
     const binary = yield* Effect.promise(find)
     const port = yield* freePort(0)
@@ -72,7 +75,7 @@ export const startRedis = (folder: string): Effect.Effect<string, never, Scope.S
         const dir = join(folder, "redis")
         await mkdir(dir)
         const log = await open(join(dir, "log"), "w")
-        const bounds = ["--bind", "127.0.0.1", "--port", `${port}`, "--dir", dir, "--save", "", "--appendonly", "no"]
+        const bounds = ["--bind", "127.0.0.1", "--port", `${port}`, "--dir", dir, "--save", "", ...settings]
         const child = spawn(binary, bounds, {
           argv0: binary.endsWith("valkey-server") ? "valkey-server" : "redis-server",
           detached: true,

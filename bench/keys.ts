@@ -20,6 +20,7 @@ import { MasterKey } from "../src/layers/MasterKey.ts"
 import * as Migrations from "../src/layers/Migrations.ts"
 import { Pipeline } from "../src/layers/Pipeline.ts"
 import { Plans } from "../src/layers/Plans.ts"
+import { Pulse } from "../src/layers/Pulse.ts"
 import { RunRights } from "../src/layers/RunRights.ts"
 import { Secrets } from "../src/layers/Secrets.ts"
 import * as Toolbox from "../src/layers/Toolbox.ts"
@@ -28,7 +29,7 @@ import { Worker } from "../src/layers/Worker.ts"
 import * as WorkerLoop from "../src/layers/WorkerLoop.ts"
 
 /**
- * Drains queued one-step runs with a worker in this process, against a PostgreSQL of its own: `node --import tsx bench/drain.ts
+ * Drains queued one-step runs with a worker in this process, against a PostgreSQL of its own: `node --import tsx bench/keys.ts
  * --runs 20000 --keys 10000`. Rounds without and with concurrency keys take turns, each on a fresh database, after one that only
  * warms up. `--agents` spreads the runs over so many agents, each with
  * `--agent-limit` runs at once (0: as many as there are), `--dead` leaves so many dead rows that an open snapshot keeps.
@@ -158,7 +159,7 @@ const worker = WorkerLoop.loop.pipe(
   Layer.provide(Events.layer),
   Layer.provide([Plans.layer, ChildRuns.layer, RunRights.layer, AwaitedEvents.layer]),
   Layer.provide([Lease.layer, Extensions.layer, Secrets.layer]),
-  Layer.provide([JsonSchemas.layer, Audit.layer, Heartbeats.layer, Wakeups.layerLocal, MasterKey.layer]),
+  Layer.provide([JsonSchemas.layer, Audit.layer, Heartbeats.layer, Wakeups.layerLocal, MasterKey.layer, Pulse.layer]),
   Layer.provide(Db.layerNamed("bench")),
   Layer.provide(Draining.layer)
 )
@@ -194,7 +195,7 @@ interface Figures {
 }
 
 const round = async (server: string, postmaster: number, keyed: boolean, n: number): Promise<Figures> => {
-  const name = `drain_${n}_${keyed ? "keys" : "plain"}`
+  const name = `keys_${n}_${keyed ? "keys" : "plain"}`
   await query(server, (client) => client.query(`CREATE DATABASE ${name}`))
   const at = new URL(server)
   at.pathname = name
@@ -249,7 +250,7 @@ const median = (all: ReadonlyArray<number>) => [...all].sort((a, b) => a - b)[al
 
 const program = Effect.gen(function* () {
   const folder = yield* Effect.acquireRelease(
-    Effect.promise(() => mkdtemp(join(tmpdir(), "ordinaut-drain-"))),
+    Effect.promise(() => mkdtemp(join(tmpdir(), "ordinaut-keys-"))),
     (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
   )
   const { url } = yield* EmbeddedDb.start({ dataDir: folder, settings: { max_connections: "50" } })
