@@ -9,16 +9,24 @@ export const breathe: Effect.Effect<void> = Effect.async<void>((resume) => {
   return Effect.sync(() => clearImmediate(next))
 })
 
-/** As `Array.filter`, for many elements or a test that takes its time: the event loop is not held meanwhile. */
-export const filter = <Of>(all: ReadonlyArray<Of>, takes: (one: Of) => boolean): Effect.Effect<ReadonlyArray<Of>> =>
+/** As `Effect.forEach`, one after the other, for what takes its time to compute: the event loop is not held meanwhile. */
+export const forEach = <Of, E, R>(
+  all: ReadonlyArray<Of>,
+  does: (one: Of) => Effect.Effect<unknown, E, R>
+): Effect.Effect<void, E, R> =>
   Effect.gen(function* () {
-    const taken: Array<Of> = []
     let since = performance.now()
     for (const one of all) {
-      if (takes(one)) taken.push(one)
+      yield* does(one)
       if (performance.now() - since < longestHold) continue
       yield* breathe
       since = performance.now()
     }
-    return taken
   })
+
+/** As `Array.filter`, likewise. */
+export const filter = <Of>(all: ReadonlyArray<Of>, takes: (one: Of) => boolean): Effect.Effect<ReadonlyArray<Of>> => {
+  const taken: Array<Of> = []
+  const look = (one: Of) => Effect.sync(() => (takes(one) ? taken.push(one) : 0))
+  return Effect.as(forEach(all, look), taken)
+}

@@ -130,6 +130,7 @@ export class CoreToolset extends Context.Tag("ordinaut/CoreToolset")<
 /** A tool that computes its output from its input alone. */
 const pure = (step: CheckedStep): Tool =>
   plainTool("core", {
+    computes: true,
     call: ({ bindings, input }) =>
       Either.map(runCore(step.tool, input, bindings), ({ log, output }) => ({ output, log, simulated: false }))
   })

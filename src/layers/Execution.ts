@@ -8,6 +8,7 @@ import type { Pipeline, PipelineRun } from "./Pipeline.ts"
 import { runError } from "./PipelineState.ts"
 import type { Plan, RunInput } from "./Plans.ts"
 import type { LeaseIo } from "./RunIo.ts"
+import type { Tool } from "./Tool.ts"
 
 /** Why a run's work is interrupted. */
 export type Interruption = "canceled" | "lost" | "shutdown"
@@ -25,20 +26,22 @@ export interface Parked {
 
 /**
  * The work of one lease: the pipeline, within the attempt's timeout and the run's deadline; after the final failure what the
- * pipeline says for that. Answers null when all is done, or what it waits for. Fails with what ends the attempt.
+ * pipeline says for that. Answers null when all is done, or what it waits for. Fails with what ends the attempt. With `tools` that
+ * only compute, see `Tools.computing`, it is over at once: no time passes in which it could be cut off.
  */
 export const execute = (
   pipeline: typeof Pipeline.Service,
   work: DueWork,
   plan: Plan | undefined,
   input: RunInput,
-  io: LeaseIo
+  io: LeaseIo,
+  tools: ReadonlyArray<Tool> | null = null
 ): Effect.Effect<Parked | null, AttemptFailed> =>
   Effect.gen(function* () {
     if (plan === undefined) return yield* Effect.fail({ error: unreadable, notBefore: 0 })
-    const run = pipeline.open(plan, work, input, io)
+    const run = pipeline.open(plan, work, input, io, tools)
     if (input.failed !== null) return yield* afterFailure(run, plan, { error: input.failed, notBefore: 0 })
-    const ended = yield* within(run.main, plan, work, input, io)
+    const ended = yield* within(run.main, plan, work, input, io, tools !== null)
     if (ended.at === "done") return null
     if (ended.at === "waiting") return { until: notPast(work, ended.until) }
     const { error, notBefore } = ended
@@ -58,7 +61,8 @@ const within = (
   { definition: { timeout_seconds } }: Plan,
   work: DueWork,
   { waits }: RunInput,
-  io: LeaseIo
+  io: LeaseIo,
+  atOnce: boolean
 ): Effect.Effect<MainEnd> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
@@ -69,7 +73,8 @@ const within = (
       const stepId = waits.find(({ result }) => result === null)?.step_id ?? null
       return { at: "failed", error: runError(stepId, overdue), notBefore: 0 }
     }
-    const ended = yield* Effect.timeoutOption(main, Duration.millis(Math.max(0, Math.min(attemptLeft, runLeft))))
+    const left = Duration.millis(Math.max(0, Math.min(attemptLeft, runLeft)))
+    const ended = yield* atOnce ? Effect.asSome(main) : Effect.timeoutOption(main, left)
     if (Option.isSome(ended)) {
       if (ended.value.at !== "failed") return ended.value
       const { error, step } = ended.value

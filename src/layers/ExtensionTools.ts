@@ -1,6 +1,5 @@
 import { Context, Effect, Layer } from "effect"
 import type { CheckedStep } from "../domain/CheckedPipeline.ts"
-import type { DueWork } from "../domain/DueWork.ts"
 import type { Extension, ToolSpec } from "../domain/Extension.ts"
 import { references } from "../domain/SecretReferences.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
@@ -24,7 +23,7 @@ export class ExtensionTools extends Context.Tag("ordinaut/ExtensionTools")<
   {
     /** The tool of a step, with what its extension says of it; null where no extension has the step's namespace. */
     readonly find: (
-      work: DueWork,
+      namespace: string,
       step: CheckedStep
     ) => Effect.Effect<{ readonly tool: Tool; readonly spec: ToolSpec | undefined } | null, StepFailed>
   }
@@ -97,12 +96,12 @@ export class ExtensionTools extends Context.Tag("ordinaut/ExtensionTools")<
                 )
             })
           case "simulated":
-            return plainTool(kind, { call: simulation(spec) })
+            return plainTool(kind, { computes: true, call: simulation(spec) })
         }
       }
 
       return ExtensionTools.of({
-        find: Effect.fn("ExtensionTools.find")(function* ({ namespace }, step) {
+        find: Effect.fnUntraced(function* (namespace, step) {
           const extension = yield* extensions
             .find(namespace, step.namespace)
             .pipe(Effect.catchTag("StoreUnavailable", () => storeAway))

@@ -29,12 +29,15 @@ const labeled = <L extends string>(
 ): Labeled<L> => {
   table.push({ name, type, labels, meaning })
   const made = metric(name)
+  // To look a metric up by its labels costs more than to update it.
+  const known = new Map<string, ReadonlyArray<MetricLabel.MetricLabel>>()
   return {
-    add: (value, values) =>
-      made.unsafeUpdate(
-        value,
-        labels.map((label) => MetricLabel.make(label, values[label]))
-      )
+    add: (value, values) => {
+      const key = labels.map((label) => values[label]).join()
+      const tags = known.get(key) ?? labels.map((label) => MetricLabel.make(label, values[label]))
+      known.set(key, tags)
+      made.unsafeUpdate(value, tags)
+    }
   }
 }
 

@@ -10,6 +10,7 @@ import type { RunIo } from "./RunIo.ts"
 import type { Running } from "./StepCall.ts"
 import { earliest, runStep } from "./StepRun.ts"
 import type { StepEnd } from "./StepRun.ts"
+import type { Tool } from "./Tool.ts"
 import { Tools } from "./Tools.ts"
 
 /** Steps of one run at the same time: each may hold a connection. */
@@ -33,22 +34,41 @@ export interface PipelineRun {
 export class Pipeline extends Context.Tag("ordinaut/Pipeline")<
   Pipeline,
   {
-    /** A run's pipeline, with what earlier leases left of it. */
-    readonly open: (plan: Plan, work: DueWork, input: RunInput, io: RunIo) => PipelineRun
+    /** As `Tools.computing`. */
+    readonly computing: (typeof Tools.Service)["computing"]
+    /**
+     * A run's pipeline, with what earlier leases left of it. Where it only computes, as `Tools.computing` says, it uses the `tools`
+     * found for that.
+     */
+    readonly open: (
+      plan: Plan,
+      work: DueWork,
+      input: RunInput,
+      io: RunIo,
+      tools?: ReadonlyArray<Tool> | null
+    ) => PipelineRun
   }
 >() {
   static readonly layer = Layer.effect(
     this,
     Effect.map(Tools, (tools) =>
       Pipeline.of({
-        open: (plan, work, input, io) => {
-          const running = { plan, work, io, tools, state: new PipelineState(plan, work, input) }
+        computing: tools.computing,
+        open: (plan, work, input, io, found = null) => {
+          const find = (step: CheckedStep) => {
+            const tool = found?.[step.index]
+            return tool === undefined ? tools.find(plan, work, step) : Effect.succeed(tool)
+          }
+          const running = { plan, work, io, tools, find, state: new PipelineState(plan, work, input) }
           const run = (part: Part) =>
             part.needs === null
               ? inOrder(running, part.steps)
               : Effect.scoped(asNeeded(running, part.steps, part.needs))
           return {
-            main: Effect.suspend(() => run(plan.pipeline.main)).pipe(Effect.withSpan("Pipeline.main")),
+            main:
+              found === null
+                ? Effect.suspend(() => run(plan.pipeline.main)).pipe(Effect.withSpan("Pipeline.main"))
+                : run(plan.pipeline.main),
             failure: Effect.suspend(() => {
               running.state.closeMain()
               return run(plan.pipeline.failure)

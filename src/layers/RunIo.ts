@@ -37,6 +37,9 @@ export interface LeaseIo extends RunIo {
   readonly heard: (signals: number) => Effect.Effect<void>
 }
 
+/** Of a run that waits for nothing. */
+export const noSignals = { take: Effect.never, offer: () => Effect.succeed(false) }
+
 /** A request to store, and whether the lease still held. */
 export interface Saving {
   readonly progress: Progress
@@ -49,7 +52,7 @@ export const leaseIo = (
   plans: typeof Plans.Service,
   save: (progress: Progress) => Effect.Effect<boolean>,
   lost: Effect.Effect<void>,
-  signals: Queue.Queue<void>
+  signals: Pick<Queue.Queue<void>, "take" | "offer">
 ): LeaseIo => {
   let noted = new Map<string, StepRecord>()
   let used: ReadonlyArray<NewUsage> = []

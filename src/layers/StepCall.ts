@@ -28,6 +28,8 @@ export interface Running {
   readonly state: PipelineState
   readonly io: RunIo
   readonly tools: typeof Tools.Service
+  /** As `Tools.find`. */
+  readonly find: (step: CheckedStep) => Effect.Effect<Tool, StepFailed>
 }
 
 /** How a call stands: it goes on waiting, until an instant (epoch milliseconds) or for ever, or it has ended. */
@@ -202,6 +204,7 @@ const measured = (
   })
 
 const inTime = (call: Effect.Effect<ToolResult, StepFailed>, step: CheckedStep, tool: Tool) => {
+  if (tool.computes) return call
   const seconds = step.timeoutSeconds ?? tool.timeoutSeconds
   return Effect.timeoutFail(call, {
     duration: Duration.seconds(seconds),

@@ -32,7 +32,7 @@ type Note = Pick<StepRecord, "state" | "input" | "output" | "error" | "attempt">
 /** Runs one step, or goes on with one that waits: its condition, its elements, its calls. Every end is noted. */
 export const runStep = (running: Running, step: CheckedStep): Effect.Effect<StepEnd> =>
   Effect.gen(function* () {
-    const { io, plan, state, tools, work } = running
+    const { find, io, plan, state, work } = running
     const { bindings } = state
 
     /** When a call begins, or began, where it has waited since. */
@@ -82,7 +82,7 @@ export const runStep = (running: Running, step: CheckedStep): Effect.Effect<Step
         return { at: "done" } as const
       }
     }
-    const found = yield* Effect.either(tools.find(plan, work, step))
+    const found = yield* Effect.either(find(step))
     if (Either.isLeft(found)) return yield* failed("core", found.left, null, 0)
     const tool = found.right
 

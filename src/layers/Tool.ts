@@ -19,6 +19,8 @@ export interface Tool {
   readonly kind: ToolKind
   /** Whether a call reaches something outside: what came before is stored first. */
   readonly outside: boolean
+  /** Whether a call is a computation, over before anything else could happen: no timeout could end it. */
+  readonly computes: boolean
   /** Whether a call is one of something real outside: counted, and bound by the budgets of the run's agent. */
   readonly metered: boolean
   /** Whether a call that is made again does no harm. */
@@ -43,6 +45,7 @@ const never = () => Effect.dieMessage("a tool was used as what it is not")
 export const plainTool = (kind: ToolKind, more: Partial<Tool>): Tool => ({
   kind,
   outside: false,
+  computes: false,
   metered: false,
   idempotent: true,
   timeoutSeconds: defaultTimeoutSeconds,

@@ -24,6 +24,11 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
   {
     /** Fails with `tool_unavailable` where nothing brings the tool. */
     readonly find: (plan: Plan, work: DueWork, step: CheckedStep) => Effect.Effect<Tool, StepFailed>
+    /**
+     * The tools of a pipeline by step index, where all that it does is to compute, in order and at once; else null. As things were at
+     * most 1 s ago.
+     */
+    readonly computing: (plan: Plan, namespace: string) => Effect.Effect<ReadonlyArray<Tool> | null>
     /** To be asked before each call of a tool that is metered: see `Budgets`. */
     readonly admit: (typeof Budgets.Service)["admit"]
     /** To be told of every wait once it is stored: what it waits for may have come before. */
@@ -44,7 +49,7 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
       const wakeups = yield* Wakeups
       const awaited = yield* AwaitedEvents
       const budgets = yield* Budgets
-      const unknown = plainTool("simulated", { call: simulation(undefined) })
+      const unknown = plainTool("simulated", { computes: true, call: simulation(undefined) })
 
       const fits =
         (code: "tool_input_invalid" | "tool_output_invalid", all: ReadonlyArray<JsonObject | undefined>) =>
@@ -66,11 +71,26 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
       /** The tool with the schemas of the step and its own; what is simulated stands for every output. */
       const checked = (tool: Tool, { inputSchema, outputSchema }: CheckedStep, spec: ToolSpec | undefined): Tool => ({
         ...tool,
+        // Schemas are judged in threads of their own.
+        computes:
+          tool.computes &&
+          [inputSchema, outputSchema, spec?.input_schema, spec?.output_schema].every((one) => one === undefined),
         checkInput: fits("tool_input_invalid", [inputSchema, spec?.input_schema]),
         checkOutput:
           tool.kind === "simulated"
             ? tool.checkOutput
             : fits("tool_output_invalid", [outputSchema, spec?.output_schema])
+      })
+
+      const find = Effect.fnUntraced(function* ({ bound }: Plan, namespace: string, step: CheckedStep) {
+        if (step.namespace === "core") return checked(yield* core.find(step), step, undefined)
+        const found = yield* extensions.find(namespace, step)
+        if (found !== null) return checked(found.tool, step, found.spec)
+        if (bound.has(step.namespace))
+          return yield* StepFailed.of("tool_unavailable", `the extension ${step.namespace} is gone`)
+        return unknownTools === "fail"
+          ? yield* StepFailed.of("tool_unavailable", `no extension brings ${step.uses}`)
+          : checked(unknown, step, undefined)
       })
 
       return Tools.of({
@@ -82,16 +102,16 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
             ? Effect.orDie(Effect.retry(awaited.lookBack(work, wait), Retries.loop))
             : Effect.void
         },
-        find: Effect.fn("Tools.find")(function* ({ bound }, work, step) {
-          if (step.namespace === "core") return checked(yield* core.find(step), step, undefined)
-          const found = yield* extensions.find(work, step)
-          if (found !== null) return checked(found.tool, step, found.spec)
-          if (bound.has(step.namespace))
-            return yield* StepFailed.of("tool_unavailable", `the extension ${step.namespace} is gone`)
-          return unknownTools === "fail"
-            ? yield* StepFailed.of("tool_unavailable", `no extension brings ${step.uses}`)
-            : checked(unknown, step, undefined)
-        })
+        find: (plan, { namespace }, step) => find(plan, namespace, step),
+        computing: (plan, namespace) =>
+          plan.pipeline.main.needs !== null ||
+          plan.pipeline.failure.steps.length > 0 ||
+          plan.pipeline.steps.some(({ forEach, retry }) => forEach !== undefined || retry !== undefined)
+            ? Effect.succeed(null)
+            : Effect.forEach(plan.pipeline.steps, (step) => find(plan, namespace, step)).pipe(
+                Effect.map((all) => (all.every(({ computes }) => computes) ? all : null)),
+                Effect.orElseSucceed(() => null)
+              )
       })
     })
   )

@@ -1,28 +1,31 @@
 import { Clock, Context, DateTime, Deferred, Duration, Effect, Fiber, FiberSet, Layer, Queue, Random } from "effect"
+import type { Exit } from "effect"
 import type { DueWork } from "../domain/DueWork.ts"
 import * as Line from "../domain/Line.ts"
-import { noRights, standingProblem } from "../domain/Rights.ts"
 import { fitting } from "../domain/Settlement.ts"
 import type { Settlement } from "../domain/Settlement.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
+import * as Breath from "./Breath.ts"
 import { ChildRuns } from "./ChildRuns.ts"
 import { endOf, execute, withoutStart } from "./Execution.ts"
-import type { Interruption } from "./Execution.ts"
+import type { AttemptFailed, Interruption, Parked } from "./Execution.ts"
 import * as Ids from "./Ids.ts"
 import { makeIsolation } from "./Isolation.ts"
 import { Lease } from "./Lease.ts"
 import * as Metrics from "./Metrics.ts"
 import { Pipeline } from "./Pipeline.ts"
-import { noInput, Plans } from "./Plans.ts"
-import type { Plan, RunInput } from "./Plans.ts"
+import { Plans } from "./Plans.ts"
+import type { Plan } from "./Plans.ts"
+import { preparing } from "./Prepared.ts"
+import type { Prepared } from "./Prepared.ts"
 import { makeRecorder } from "./Recorder.ts"
 import * as Retries from "./Retries.ts"
-import { leaseIo } from "./RunIo.ts"
+import { leaseIo, noSignals } from "./RunIo.ts"
 import type { LeaseIo } from "./RunIo.ts"
-import * as RunKeys from "./RunKeys.ts"
 import { RunRights } from "./RunRights.ts"
 import * as Settings from "./Settings.ts"
 import { turnOf } from "./Settling.ts"
+import type { Tool } from "./Tool.ts"
 import { Wakeups } from "./Wakeups.ts"
 
 /** Most rows that one turn settles. */
@@ -75,8 +78,8 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       const lease = yield* Lease
       const pipeline = yield* Pipeline
       const plans = yield* Plans
+      const prepare = preparing(pipeline, plans, yield* RunRights)
       const children = yield* ChildRuns
-      const rights = yield* RunRights
       const wakeups = yield* Wakeups
       const concurrency = yield* Settings.workerConcurrency
       const leaseFor = yield* Settings.leaseFor
@@ -103,10 +106,34 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
           return Fiber.interruptFork(run.fiber)
         })
 
+      /** Tells how a lease has ended. */
+      const close = Effect.fnUntraced(function* (
+        exit: Exit.Exit<Parked | null, AttemptFailed>,
+        work: DueWork,
+        plan: Plan | undefined,
+        io: LeaseIo,
+        reason: Interruption
+      ) {
+        const finished_at = yield* Clock.currentTimeMillis
+        const end = yield* endOf(exit, work, plan, reason, finished_at, io.seen())
+        if (end === null) return false
+        return yield* settlements.offer({ work, steps: io.unsaved(), usage: io.uncounted(), finished_at, ...end })
+      })
+
       const handBack = (work: DueWork, finished_at: number) =>
         settlements.offer({ work, steps: [], finished_at, outcome: "released" })
 
-      const start = (work: DueWork, plan: Plan | undefined, input: RunInput, until: number) =>
+      /** Runs what only computes here and now: a fiber, and all that may cut it off, would cost more than the run. */
+      const compute = ({ input, plan, work }: Prepared, tools: ReadonlyArray<Tool>) =>
+        Effect.suspend(() => {
+          const io = leaseIo(work, plans, save, Effect.void, noSignals)
+          return execute(pipeline, work, plan, input, io, tools).pipe(
+            Effect.exit,
+            Effect.flatMap((exit) => close(exit, work, plan, io, "shutdown"))
+          )
+        })
+
+      const start = ({ input, plan, work }: Prepared, until: number) =>
         Effect.gen(function* () {
           let self: Running | undefined
           const io = leaseIo(
@@ -121,13 +148,9 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
             Effect.zipRight(execute(pipeline, work, plan, input, io)),
             Effect.onExit((exit) =>
               Effect.gen(function* () {
-                const reason = self?.interruption ?? "shutdown"
                 if (running.get(work.id) === self) running.delete(work.id)
-                const finished_at = yield* Clock.currentTimeMillis
-                const end = yield* endOf(exit, work, plan, reason, finished_at, io.seen())
-                if (end === null) return
-                yield* settlements.offer({ work, steps: io.unsaved(), usage: io.uncounted(), finished_at, ...end })
-                yield* wakeups.signalHere("work")
+                if (yield* close(exit, work, plan, io, self?.interruption ?? "shutdown"))
+                  yield* wakeups.signalHere("work")
               })
             ),
             Effect.exit,
@@ -136,17 +159,27 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
             Effect.interruptible
           )
           const fiber = yield* FiberSet.run(fibers, execution)
+          self = { work, fiber, io, heldUntil: until, interruption: null }
+          running.set(work.id, self)
+          yield* Deferred.succeed(go, undefined)
+        })
+
+      /** Starts a run that was leased at `leasedAt`, or ends its lease at once. */
+      const launch = (prepared: Prepared, until: number, leasedAt: number): Effect.Effect<unknown> =>
+        Effect.gen(function* () {
+          const { problem, tools, work } = prepared
           // A process that was frozen may lease again what it has not yet noticed to have lost.
           const before = running.get(work.id)
           if (before !== undefined) yield* interrupt(before, "lost")
-          const started: Running = { work, fiber, io, heldUntil: until, interruption: null }
-          self = started
-          running.set(work.id, started)
+          const end = withoutStart(work, problem, leasedAt)
+          if (end !== null) return yield* settlements.offer({ work, steps: [], finished_at: leasedAt, ...end })
+          // The answers took so long that another may have the run by now.
+          if (until < performance.now()) return yield* handBack(work, leasedAt)
           if (work.lease_no === 1) {
             const waited = DateTime.toEpochMillis(work.started_at) - DateTime.toEpochMillis(work.due_at)
             Metrics.queueWait.add(Math.max(0, waited) / 1000, { trigger: work.trigger })
           }
-          yield* Deferred.succeed(go, undefined)
+          return yield* tools === null ? start(prepared, until) : compute(prepared, tools)
         })
 
       const turn = Effect.gen(function* () {
@@ -170,22 +203,10 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
           )
         }
         if (leased.length > 0) {
-          const [ready, inputs, owners] = yield* Effect.all([
-            plans.load(leased),
-            plans.inputs(leased),
-            rights.of(leased.map(({ agent_id }) => agent_id))
-          ]).pipe(Effect.tapError(() => Effect.forEach(leased, (work) => handBack(work, turnedAt), { discard: true })))
-          for (const work of leased) {
-            const plan = ready.get(work.id)
-            const input = inputs.get(work.id) ?? noInput
-            const problem =
-              standingProblem(owners.get(work.agent_id) ?? noRights) ?? RunKeys.unrendered(work, plan, input)
-            const end = withoutStart(work, problem, turnedAt)
-            if (end !== null) yield* settlements.offer({ work, steps: [], finished_at: turnedAt, ...end })
-            // The answers took so long that another may have the run by now.
-            else if (until < performance.now()) yield* handBack(work, turnedAt)
-            else yield* start(work, plan, input, until)
-          }
+          const prepared = yield* prepare(leased).pipe(
+            Effect.tapError(() => Effect.forEach(leased, (work) => handBack(work, turnedAt), { discard: true }))
+          )
+          yield* Breath.forEach(prepared, (one) => launch(one, until, turnedAt))
         }
         if (settled.length > 0) yield* wakeups.signal("outbox")
         if (settled.some(({ outcome, work }) => outcome === "ended" && work.parent_run_id !== null)) {

@@ -31,6 +31,39 @@ layer(services())("a worker", (it) => {
     })
   )
 
+  it.effect("runs what only computes within the turn that leases it", () =>
+    Effect.gen(function* () {
+      const worker = yield* Worker
+      const pipeline = [
+        { id: "a", uses: "core.transform", with: { value: "${params.value}" } },
+        { id: "b", uses: "nobody.brings_this", with: { value: "${steps.a}" } }
+      ]
+      const { actor, runId } = yield* started({ payload: { pipeline } }, { value: "1" })
+      const waiting = yield* started(
+        { payload: { pipeline: [...pipeline, { uses: "core.wait", with: { seconds: 1 } }] } },
+        { value: "1" }
+      )
+      yield* worker.turn
+      assert.strictEqual(yield* worker.running, 1, "the one that waits")
+      const { state, steps } = yield* (yield* Runs).get(actor, runId)
+      assert.strictEqual(state, "running")
+      assert.isEmpty(steps.filter((one) => one.state === "succeeded"))
+      yield* worker.turn
+      const ended = yield* (yield* Runs).get(actor, runId)
+      assert.deepStrictEqual(
+        ended.steps.map((one) => [one.state, one.simulated]),
+        [
+          ["succeeded", false],
+          ["succeeded", true]
+        ]
+      )
+      yield* work
+      yield* tickAfter(2000)
+      yield* work
+      assert.strictEqual((yield* (yield* Runs).get(actor, waiting.runId)).state, "succeeded")
+    })
+  )
+
   it.effect("ends the run alone whose outputs the database refuses, at its end and before it waits", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient

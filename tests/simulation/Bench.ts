@@ -32,6 +32,7 @@ export const tools = (
   Tools.of({
     admit: () => Effect.dieMessage("none of them is metered"),
     begun: () => Effect.void,
+    computing: () => Effect.succeed(null),
     find: (_plan, _work, { tool, uses }) =>
       Effect.succeed(
         plainTool("http", {

@@ -75,6 +75,7 @@ export const scripted = () => {
     Tools,
     Tools.of({
       begun: () => Effect.void,
+      computing: () => Effect.succeed(null),
       admit: () => Effect.dieMessage("none of them is metered"),
       find: (_plan, work) =>
         Effect.succeed(plainTool("http", { outside: true, idempotent: runs.get(work.id)?.idempotent === true, call }))
@@ -85,6 +86,7 @@ export const scripted = () => {
     Pipeline,
     Effect.map(Pipeline, (real) =>
       Pipeline.of({
+        computing: real.computing,
         open: (plan, work, input, io) => {
           const run = runs.get(work.id)
           const counted = <A>(effect: Effect.Effect<A>) =>
