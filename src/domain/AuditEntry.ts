@@ -14,6 +14,8 @@ export interface AuditEntry {
   /** What JSON can hold; null where there was, or is, nothing. */
   readonly before: unknown
   readonly after: unknown
+  /** Of the request that made the change; undefined for the one under way. */
+  readonly request_id?: string | null
 }
 
 /** An entry as the API shows it. `seq` is its place in its actor's chain, `hash` the link to the entry before, in hex. */

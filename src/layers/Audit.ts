@@ -35,11 +35,12 @@ export const appending = (sql: SqlClient.SqlClient) =>
   Effect.fnUntraced(function* (entries: ReadonlyArray<AuditEntry>) {
     if (entries.length === 0) return
     const at = DateTime.toDate(yield* DateTime.now)
-    const requestId = yield* RequestId
+    const underWay = yield* RequestId
+    const named = entries.map(({ request_id = underWay, ...entry }) => ({ ...entry, request_id }))
     yield* sql`
       SELECT audit_append(ROW(
         e.actor, 0, ${at}::timestamptz, e.actor, e.action, e.subject_kind, e.subject_id, e.namespace, nullif(e.before, 'null'),
-        nullif(e.after, 'null'), ${requestId}::text, '\\x'::bytea)::audit_log)
-      FROM jsonb_to_recordset(${JSON.stringify(entries)}::jsonb) AS e (actor text, namespace text, action text, subject_kind text,
-        subject_id text, before jsonb, after jsonb)`
+        nullif(e.after, 'null'), e.request_id, '\\x'::bytea)::audit_log)
+      FROM jsonb_to_recordset(${JSON.stringify(named)}::jsonb) AS e (actor text, namespace text, action text, subject_kind text,
+        subject_id text, before jsonb, after jsonb, request_id text)`
   })

@@ -21,8 +21,15 @@ export type NotMade = InvalidSchedule | InvalidPipeline | DuplicateTask | TooMan
 /** Tasks of a batch that are checked at the same time: each may hold a connection, and others need some. */
 const checkedAtOnce = 3
 
+/** A task to be made, and the request that asks for it. */
+export interface Asked {
+  readonly input: TaskCreate
+  readonly requestId: string | null
+}
+
 interface Checked {
   readonly id: TaskId
+  readonly requestId: string | null
   readonly definition: TaskDefinition
   readonly bound: ReadonlyArray<string>
   readonly cursor: Cursor
@@ -55,11 +62,11 @@ export const make = (sql: SqlClient.SqlClient, { checkPayload, cursorOf, default
   const conditions = Conditions.make(sql)
   const append = appending(sql)
 
-  const checked = Effect.fnUntraced(function* (actor: Actor, input: TaskCreate, now: number) {
+  const checked = Effect.fnUntraced(function* (actor: Actor, { input, requestId }: Asked, now: number) {
     const definition: TaskDefinition = { ...input, timezone: input.timezone ?? defaultTimezone }
     const { bound } = yield* checkPayload(actor.namespace, definition.payload, definition.schedule_kind)
     const id = TaskId.make(yield* Ids.next)
-    return { id, definition, bound, cursor: yield* cursorOf(id, definition, now, now) } satisfies Checked
+    return { id, requestId, definition, bound, cursor: yield* cursorOf(id, definition, now, now) } satisfies Checked
   })
 
   /** Leaves out those whose dedupe key is taken, and those that are more than the agent may have. */
@@ -128,8 +135,10 @@ export const make = (sql: SqlClient.SqlClient, { checkPayload, cursorOf, default
       at: sql`${at}::timestamptz`
     })
     const tasks = yield* rows.select(sql`t.id = ANY (${ids}::uuid[]) ORDER BY t.id`, at)
+    const requests = new Map<string, string | null>(made.map((one) => [one.id, one.requestId]))
     yield* append(
       tasks.map((task) => ({
+        request_id: requests.get(task.id) ?? null,
         actor: actor.id,
         namespace: actor.namespace,
         action: "task.created",
@@ -142,13 +151,13 @@ export const make = (sql: SqlClient.SqlClient, { checkPayload, cursorOf, default
     return new Map<string, Task>(tasks.map((task) => [task.id, task]))
   })
 
-  return Effect.fnUntraced(function* (actor: Actor, inputs: ReadonlyArray<TaskCreate>) {
+  return Effect.fnUntraced(function* (actor: Actor, asked: ReadonlyArray<Asked>) {
     const now = DateTime.toEpochMillis(yield* DateTime.now)
     const all = yield* Effect.forEach(
-      inputs,
-      (input, index) =>
-        checked(actor, input, now).pipe(
-          Effect.map((one): Either.Either<Checked, NotMade> => Either.right(one)),
+      asked,
+      (one, index) =>
+        checked(actor, one, now).pipe(
+          Effect.map((good): Either.Either<Checked, NotMade> => Either.right(good)),
           Effect.catchTags({
             InvalidSchedule: (error) => Effect.succeed(Either.left(error)),
             InvalidPipeline: (error) => Effect.succeed(Either.left(error))

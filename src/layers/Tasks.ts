@@ -14,6 +14,7 @@ import type { TaskCreate, TaskDefinition, TaskNotFound, TaskPatch } from "../dom
 import type { InvalidSchedule } from "../domain/Timeline.ts"
 import { Audit } from "./Audit.ts"
 import * as Conditions from "./Conditions.ts"
+import { RequestId } from "./Correlation.ts"
 import { storeErrors } from "./Db.ts"
 import { Lease } from "./Lease.ts"
 import * as Listeners from "./Listeners.ts"
@@ -22,6 +23,7 @@ import { fitting } from "./PageSize.ts"
 import * as NewTasks from "./NewTasks.ts"
 import { kept, scheduleOf, upToNow } from "./Rescheduling.ts"
 import * as Settings from "./Settings.ts"
+import { sharing } from "./SharedCommits.ts"
 import * as TaskChecks from "./TaskChecks.ts"
 import { narrow } from "./TaskFilter.ts"
 import type { TaskFilter } from "./TaskFilter.ts"
@@ -72,7 +74,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
     >
   }
 >() {
-  static readonly layer = Layer.effect(
+  static readonly layer = Layer.scoped(
     this,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
@@ -141,6 +143,10 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
       })
 
       const createAll = NewTasks.make(sql, { checkPayload, cursorOf, defaultTimezone })
+      const create = yield* sharing(
+        ({ actor }: NewTasks.Asked & { readonly actor: Actor }) => actor.id,
+        (asked) => createAll(asked[0].actor, asked)
+      )
 
       const decideUpToNow = upToNow(sql, lease)
 
@@ -157,13 +163,17 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
 
       return Tasks.of({
         create: Effect.fn("Tasks.create")(function* (actor, input) {
-          const [made] = yield* createAll(actor, [input])
+          const made = yield* create({ actor, input, requestId: yield* RequestId })
           yield* Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("outbox"))
-          return yield* made ?? Effect.dieMessage("a batch of one has one answer")
+          return yield* made
         }, storeErrors),
 
         createAll: Effect.fn("Tasks.createAll")(function* (actor, inputs) {
-          const made = yield* createAll(actor, inputs)
+          const requestId = yield* RequestId
+          const made = yield* createAll(
+            actor,
+            inputs.map((input) => ({ input, requestId }))
+          )
           yield* Effect.zipRight(wakeups.signal("schedule"), wakeups.signal("outbox"))
           return made
         }, storeErrors),
