@@ -123,7 +123,7 @@ layer(services())("under a generic plan and on large tables", (it) => {
         yield* lease.line(line.agents[3]?.agent_id ?? null)
         yield* (yield* Scheduler).tick
         yield* lease.rescue
-        yield* lease.suspects
+        yield* lease.suspects(worker)
         yield* (yield* Backfills).advance
         yield* (yield* EventStream).number
         yield* (yield* EventStream).after(19_990, 5)
