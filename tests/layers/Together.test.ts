@@ -80,7 +80,7 @@ const steps: Record<
       )
     })
   },
-  "the end of a run and the lease of another": {
+  "the end of a run": {
     writes: ["due_work", "live_step", "task_run", "run_step", "outbox", "concurrency", "usage_day"],
     prepare: Effect.gen(function* () {
       const lease = yield* Lease
@@ -89,10 +89,16 @@ const steps: Record<
       const [work] = (yield* lease.turn(one, [], 1)).leased
       if (work === undefined) return yield* Effect.dieMessage("nothing to lease")
       yield* lease.record([{ work, steps: [step("a")], waits: [], failed: null }])
-      const free = yield* create(yearly)
-      yield* runNow(free.id)
       const used = { agent_id: work.agent_id, day: "2026-03-02", tool: "a.b", calls: 1, seconds: 1, bytes: 1 }
-      return lease.turn(one, [{ ...settlement(work, succeeded, [step("b")]), usage: [used] }], 5)
+      return lease.turn(one, [{ ...settlement(work, succeeded, [step("b")]), usage: [used] }], 0)
+    })
+  },
+  "a lease": {
+    writes: ["due_work", "outbox", "concurrency"],
+    prepare: Effect.gen(function* () {
+      yield* runNow((yield* create({ ...yearly, concurrency_key: "k" })).id)
+      const lease = yield* Lease
+      return lease.turn(one, [], 1)
     })
   },
   "an event and what it starts": {
