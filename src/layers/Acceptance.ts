@@ -125,7 +125,8 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service, awai
         INSERT INTO outbox (size, entries, at)
         VALUES (${entries.length}, ${JSON.stringify(entries)}::jsonb, ${DateTime.toDateUtc(at)}) RETURNING id)
       UPDATE event e SET outbox_id = told.id, outbox_position = p.position, triggered_runs = p.runs
-      FROM told, jsonb_to_recordset(${JSON.stringify(placed)}::jsonb) AS p (id uuid, position integer, runs jsonb) WHERE e.id = p.id`
+      FROM told, jsonb_to_recordset(${JSON.stringify(placed)}::jsonb) AS p (id uuid, position integer, runs jsonb)
+      WHERE e.id = ANY (${events.map(({ id }) => id)}::uuid[]) AND e.id = p.id`
   }
 
   /**

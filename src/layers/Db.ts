@@ -180,30 +180,33 @@ const isContention = (error: unknown): boolean =>
 export const storeErrors = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, Exclude<E, SqlError | ParseResult.ParseError> | StoreUnavailable, R> =>
-  Effect.contextWithEffect((context: Context.Context<R>) => {
-    const within = Context.getOption(context, SqlClient.TransactionConnection)._tag === "Some"
-    const found = effect.pipe(
-      // A connection lost inside a transaction surfaces as a defect, since the rollback fails too.
-      Effect.catchSomeDefect((defect) =>
-        defect instanceof SqlError ? Option.some(Effect.fail(defect)) : Option.none()
+  Effect.contextWithEffect((context: Context.Context<R>) =>
+    // What is interrupted while the database is away cannot roll back either, and shall not end as a bug.
+    Effect.uninterruptibleMask((restore) => {
+      const within = Context.getOption(context, SqlClient.TransactionConnection)._tag === "Some"
+      const found = restore(effect).pipe(
+        // A connection lost inside a transaction surfaces as a defect, since the rollback fails too.
+        Effect.catchSomeDefect((defect) =>
+          defect instanceof SqlError ? Option.some(Effect.fail(defect)) : Option.none()
+        )
       )
-    )
-    const tried = within ? found : Effect.retry(found, { schedule: Retries.contention, while: isContention })
-    return Effect.catchAll(
-      tried,
-      (error): Effect.Effect<never, Exclude<E, SqlError | ParseResult.ParseError> | StoreUnavailable> => {
-        if (error instanceof SqlError) {
-          if (within && isContention(error)) return Effect.die(error)
-          return isOutage(error)
-            ? Effect.logWarning("The database did not answer.").pipe(
-                Effect.annotateLogs({ reason: reasonOf(error) }),
-                Effect.zipRight(Effect.fail(new StoreUnavailable({ retry_after: 1 })))
-              )
-            : Effect.die(error)
+      const tried = within ? found : Effect.retry(found, { schedule: Retries.contention, while: isContention })
+      return Effect.catchAll(
+        tried,
+        (error): Effect.Effect<never, Exclude<E, SqlError | ParseResult.ParseError> | StoreUnavailable> => {
+          if (error instanceof SqlError) {
+            if (within && isContention(error)) return Effect.die(error)
+            return isOutage(error)
+              ? Effect.logWarning("The database did not answer.").pipe(
+                  Effect.annotateLogs({ reason: reasonOf(error) }),
+                  Effect.zipRight(Effect.fail(new StoreUnavailable({ retry_after: 1 })))
+                )
+              : Effect.die(error)
+          }
+          return ParseResult.isParseError(error)
+            ? Effect.die(error)
+            : Effect.fail(error as Exclude<E, SqlError | ParseResult.ParseError>)
         }
-        return ParseResult.isParseError(error)
-          ? Effect.die(error)
-          : Effect.fail(error as Exclude<E, SqlError | ParseResult.ParseError>)
-      }
-    )
-  })
+      )
+    })
+  )

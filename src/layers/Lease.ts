@@ -12,7 +12,7 @@ import { enqueueStatement } from "./Enqueue.ts"
 import * as Metrics from "./Metrics.ts"
 import { promoteStatements } from "./Promotion.ts"
 import { answerStatement, recordStatement } from "./Recording.ts"
-import { rescueStatement } from "./Rescue.ts"
+import { rescueStatement, suspectStatement } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
 import { turnStatement } from "./Turn.ts"
 import type { TurnRow } from "./Turn.ts"
@@ -60,8 +60,8 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
     ) => Effect.Effect<ReadonlyArray<Renewed>, StoreUnavailable>
     /** Takes back the leases that nobody renewed in time. Answers how many. */
     readonly rescue: Effect.Effect<number, StoreUnavailable>
-    /** Whether a suspect waits. */
-    readonly suspects: Effect.Effect<boolean, StoreUnavailable>
+    /** Whether a suspect waits for which this worker is to make room. Half of the workers that beat, or one, are alone at a time. */
+    readonly suspects: (worker: string) => Effect.Effect<boolean, StoreUnavailable>
     /** Lets waiting runs gain on the others: one priority for every ten minutes. Answers how many gained. */
     readonly age: Effect.Effect<number, StoreUnavailable>
     /**
@@ -104,6 +104,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
       const turn = turnStatement(sql)
       const look = lineStatements(sql)
       const rescue = rescueStatement(sql, leaseFor)
+      const chosen = suspectStatement(sql)
       const enqueue = enqueueStatement(sql)
       const record = recordStatement(sql)
       const answer = answerStatement(sql)
@@ -186,11 +187,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           return rows.length
         }).pipe(Effect.withSpan("Lease.rescue"), storeErrors),
 
-        suspects: Effect.gen(function* () {
-          const [row] = yield* sql<{ waits: boolean }>`
-            SELECT EXISTS (SELECT FROM due_work WHERE state = 'ready' AND crashes >= 2) AS waits`
-          return row?.waits === true
-        }).pipe(Effect.withSpan("Lease.suspects"), storeErrors),
+        suspects: Effect.fn("Lease.suspects")((id) => Effect.flatMap(now, (at) => chosen(id, at)), storeErrors),
 
         age: Effect.gen(function* () {
           const at = yield* now

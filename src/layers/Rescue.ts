@@ -1,7 +1,8 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
-import { Duration } from "effect"
+import { Duration, Effect } from "effect"
 import { agentSlots } from "./AgentSlots.ts"
 import { archive } from "./Archive.ts"
+import { beatEvery } from "./Heartbeats.ts"
 
 /** A run that took its worker process down this often is ended as `poison`. */
 const mostCrashes = 3
@@ -62,3 +63,20 @@ export const rescueStatement = (sql: SqlClient.SqlClient, leaseFor: Duration.Dur
       UPDATE concurrency c SET in_use = c.in_use - s.n FROM slots s WHERE c.id = ANY (ARRAY(SELECT id FROM slots)) AND c.id = s.id)
     SELECT id, true AS poisoned FROM ended UNION ALL SELECT id, false FROM readied`
 }
+
+/**
+ * One statement that says whether a suspect waits for which a worker is to make room. Of the workers that beat lately half, and at
+ * least one, may be alone with a suspect; those that run least are chosen, for they have room first.
+ */
+export const suspectStatement = (sql: SqlClient.SqlClient) => (worker: string, now: Date) =>
+  sql<{ chosen: boolean }>`
+    WITH fleet AS MATERIALIZED (
+      SELECT h.id, h.running, h.id IN (SELECT locked_by FROM due_work WHERE state = 'leased' AND crashes >= 2) AS alone
+      FROM worker_heartbeat h
+      WHERE h.program = 'worker' AND h.last_seen > ${new Date(now.getTime() - 2 * Duration.toMillis(beatEvery))}
+        AND EXISTS (SELECT FROM due_work WHERE state = 'ready' AND crashes >= 2))
+    SELECT ${worker} IN (
+      SELECT id FROM fleet WHERE NOT alone ORDER BY running, id
+      LIMIT greatest(0, greatest(1, (SELECT count(*) FROM fleet) / 2) - (SELECT count(*) FROM fleet WHERE alone))) AS chosen`.pipe(
+    Effect.map((rows) => rows.some(({ chosen }) => chosen))
+  )

@@ -91,7 +91,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
       let unsettled: ReadonlyArray<Settlement> = []
       let lastTurnAt: number | null = null
       let draining = false
-      const isolation = makeIsolation()
+      const isolation = makeIsolation(performance.now())
       const save = yield* makeRecorder(lease)
       let line = Line.plain
 
@@ -272,13 +272,14 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
         drain,
         rescue: Effect.gen(function* () {
           yield* children.finish
-          if ((yield* lease.rescue) > 0) yield* wakeups.signal("work")
-          line = Line.seen(line, yield* lease.line(line.after))
+          // Before the rescue: what is taken back together with a suspect is leased before a worker closes for that.
           const now = performance.now()
-          if (isolation.asks(now) && (yield* lease.suspects)) {
+          if (isolation.asks(now) && (yield* lease.suspects(id))) {
             isolation.close(now)
             yield* wakeups.signalHere("work")
           }
+          if ((yield* lease.rescue) > 0) yield* wakeups.signal("work")
+          line = Line.seen(line, yield* lease.line(line.after))
         }),
         idle: Effect.flatMap(Random.next, (unit) => wakeups.wait("work", Duration.times(pollEvery, 0.75 + unit / 2))),
         fence: Effect.suspend(() =>

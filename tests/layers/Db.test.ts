@@ -1,6 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Either, Layer } from "effect"
+import { Cause, ConfigProvider, Deferred, Effect, Either, Exit, Fiber, Layer } from "effect"
 import { storeErrors } from "../../src/layers/Db.ts"
 import * as Migrations from "../../src/layers/Migrations.ts"
 import { Wakeups } from "../../src/layers/Wakeups.ts"
@@ -63,6 +63,29 @@ describe("the pool", () => {
         const answer = yield* cut
         assert.strictEqual(Either.isLeft(answer) ? answer.left._tag : "answered", "StoreUnavailable")
         assert.lengthOf(yield* answers, 1)
+      }).pipe(Effect.provide(dbAt(url)))
+    })
+  )
+
+  it.scopedLive("a transaction that is interrupted after its connection was reset is no bug", () =>
+    Effect.gen(function* () {
+      const { proxy, url } = yield* behindProxy
+      yield* Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const begun = yield* Deferred.make<void>()
+        const fiber = yield* sql`SELECT 1`.pipe(
+          Effect.zipRight(Deferred.succeed(begun, undefined)),
+          Effect.zipRight(Effect.never),
+          sql.withTransaction,
+          storeErrors,
+          Effect.fork
+        )
+        yield* Deferred.await(begun)
+        proxy.cut()
+        yield* Effect.sleep("100 millis")
+        const exit = yield* Fiber.interrupt(fiber)
+        assert.isTrue(Exit.isInterrupted(exit))
+        assert.isEmpty(Exit.isFailure(exit) ? [...Cause.defects(exit.cause)] : [])
       }).pipe(Effect.provide(dbAt(url)))
     })
   )

@@ -92,7 +92,7 @@ layer(services())("a lease that nobody renews", (it) => {
       yield* lease.turn(one, [], 10)
       yield* silence
       assert.strictEqual((yield* row(runId))?.crashes, 2)
-      assert.isTrue(yield* lease.suspects)
+      assert.isTrue(yield* lease.suspects(other))
       assert.lengthOf((yield* lease.turn(one, [], 10)).leased, 0)
       assert.lengthOf((yield* lease.turn(one, [], 1, true)).leased, 1)
       yield* silence

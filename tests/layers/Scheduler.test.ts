@@ -299,6 +299,28 @@ layer(Layer.provideMerge(owner, services()))("Scheduler", (it) => {
     )
   )
 
+  it.effect("the dedupe window binds a run by hand, from whatever fired last, and lets it go at its end", () =>
+    world((actor) =>
+      Effect.gen(function* () {
+        const states = yield* TaskStates
+        const { id } = yield* create(actor, { dedupe_window_seconds: 120 })
+        yield* tickAt(minute)
+        yield* away(3 * minute - 1)
+        const refused = yield* Effect.flip(states.runNow(actor, id, null, null))
+        assert.deepInclude(refused, { _tag: "DuplicateRun", within_seconds: 120 })
+        yield* away(3 * minute)
+        yield* states.runNow(actor, id, null, null)
+        assert.strictEqual((yield* Effect.flip(states.runNow(actor, id, null, null)))._tag, "DuplicateRun")
+        yield* tickAt(3 * minute)
+        assert.deepStrictEqual(yield* told(actor, id), [
+          "09:01 queued",
+          "09:03 skipped dedupe 2 from 09:02",
+          "09:03 queued"
+        ])
+      })
+    )
+  )
+
   it.effect("jitter puts off the start of each occurrence, never past the next", () =>
     world((actor) =>
       Effect.gen(function* () {

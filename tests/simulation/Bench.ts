@@ -39,14 +39,13 @@ export const tools = (
           // As tools that call outside are: what came before is stored first.
           outside: true,
           idempotent: false,
-          waits: () => tool === "naps",
+          waits: () => tool === "naps" || tool === "asks",
           begin: () =>
-            Effect.map(Clock.currentTimeMillis, (now) => ({
-              kind: "wait",
-              tool: null,
-              detail: { began: now },
-              expires_at: now + chance.int(0, 20_000)
-            })),
+            Effect.map(Clock.currentTimeMillis, (now) =>
+              tool === "asks"
+                ? { kind: "event", tool: null, detail: {}, expires_at: null }
+                : { kind: "wait", tool: null, detail: { began: now }, expires_at: now + chance.int(0, 20_000) }
+            ),
           call: ({ idempotencyKey, step, work }) =>
             Effect.gen(function* () {
               const call = witness.called({

@@ -74,7 +74,7 @@ const retries = [
 ] as const
 
 const step = (chance: Chance, index: number, deadly: boolean) => {
-  const often = ["prompt", "prompt", "prompt", "slow", "slow", "flaky", "naps"] as const
+  const often = ["prompt", "prompt", "prompt", "slow", "slow", "flaky", "naps", "asks"] as const
   const seldom = ["long", "fails", "hangs", "throws"] as const
   const tool = chance.maybe(0.75) ? chance.pick(often) : deadly && chance.maybe(0.2) ? "kills" : chance.pick(seldom)
   const retry = chance.pick(retries)

@@ -46,7 +46,7 @@ const lease = (tables: Tables, call: Call) =>
     answer: (answers) => call("answer", () => Runs.answer(tables, answers)),
     renew: (worker, held) => call("renew", (now) => Runs.renew(tables, worker, held, now)),
     rescue: call("rescue", (now) => rescue(tables, now)),
-    suspects: call("suspects", () => Runs.suspects(tables)),
+    suspects: (worker) => call("suspects", (now) => Runs.suspects(tables, worker, now)),
     age: call("age", (now) => Runs.age(tables, now)),
     promote: call("promote", (now) => Runs.promote(tables, now)),
     cancel: (ids) => call("cancel", (now) => Runs.cancel(tables, ids, now)),
@@ -102,10 +102,11 @@ const plans = (tables: Tables, call: Call) =>
 
 const heartbeats = (tables: Tables, call: Call) =>
   Heartbeats.of({
-    beat: ({ id, program }) =>
+    beat: ({ id, program, running }) =>
       call("beat", (now) => {
         tables.heartbeats.set(id, {
           program,
+          running,
           last_seen: now,
           seen_before: tables.heartbeats.get(id)?.last_seen ?? null
         })

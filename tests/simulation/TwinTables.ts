@@ -117,7 +117,12 @@ export interface Tables {
   readonly slots: Map<string, { limit: number; in_use: number }>
   readonly heartbeats: Map<
     string,
-    { readonly program: "worker" | "scheduler"; last_seen: number; readonly seen_before: number | null }
+    {
+      readonly program: "worker" | "scheduler"
+      readonly running: number
+      readonly last_seen: number
+      readonly seen_before: number | null
+    }
   >
   /** Run ids by the state that they came to, in the order in which it was told. */
   readonly outbox: Array<{ readonly run_id: string; readonly state: string }>

@@ -129,6 +129,10 @@ export class Witness implements Watch {
     }
   }
 
+  #suspect(...runs: ReadonlyArray<string>) {
+    return runs.some((run) => (this.runs.get(run)?.crashes ?? 0) >= 2)
+  }
+
   #healthy({ since, state }: Machine) {
     return state === "running" && since + wakingUp < this.#time.now
   }
@@ -247,6 +251,10 @@ export class Witness implements Watch {
       this.object(
         `I4 ${call.machine.name} calls ${call.step} of ${short(call.run)} under lease ${call.lease}, which is over`
       )
+    for (const other of this.#going) {
+      if (other.machine === call.machine && other.run !== call.run && this.#suspect(other.run, call.run))
+        this.object(`${call.machine.name} runs a suspect beside another: ${short(other.run)} and ${short(call.run)}`)
+    }
     this.calls.push(made)
     this.#going.add(made)
     return made

@@ -7,7 +7,7 @@ import { wayToStore } from "./Faults.ts"
 import type { Weather } from "./Faults.ts"
 import { VirtualTime } from "./Machine.ts"
 import type { Machine } from "./Machine.ts"
-import { act } from "./Owner.ts"
+import { act, answerSome } from "./Owner.ts"
 import { judge } from "./Oracle.ts"
 import type { Known } from "./Oracle.ts"
 import * as Processes from "./Processes.ts"
@@ -116,6 +116,7 @@ class World {
 
   run(): Outcome {
     const start = this.time.now
+    this.#answers()
     try {
       this.#storm(this.time.now + this.chance.int(...this.size.seconds) * 1000)
       this.#calm()
@@ -164,6 +165,11 @@ class World {
       (this.#weather.stuck.get(machine) ?? 0) > lately ||
       this.#weather.downUntil > lately
     )
+  }
+
+  #answers() {
+    answerSome(this.#fleet.tables, this.#witness, this.chance)
+    this.time.plan(this.chance.int(100, 3000), () => this.#answers())
   }
 
   #storm(end: number) {

@@ -112,13 +112,51 @@ export const leases: Record<string, Scenario> = {
       yield* leaseOne()
       equal(yield* pass(other), "ready lease 3 attempt 1 crashes 1")
       yield* leaseOne()
-      equal(yield* leases.suspects, false)
+      equal(yield* leases.suspects(other), false)
       equal(yield* pass(other), "ready lease 4 attempt 1 crashes 2")
-      equal(yield* leases.suspects, true)
+      equal(yield* leases.suspects(other), true)
       equal(yield* lease(10), [])
       equal((yield* lease(1, one, true)).length, 1)
       equal(yield* pass(other), undefined)
       equal(yield* store.ended, { "m:1": "failed poison attempt 1 lease 5 crashes 3 attempts 1" })
+    }
+  ),
+
+  "has half of the workers make room for suspects, the least busy first, while the others go on": Effect.gen(
+    function* () {
+      const store = yield* Store
+      const leases = yield* Lease
+      const silent = "018f0000-0000-7000-8000-0000000000ff"
+      const fleet = [3, 0, 2, 1].map((running, n) => ({ id: `018f0000-0000-7000-8000-0000000000f${n}`, running }))
+      const task = yield* store.task()
+      for (const n of [1, 2, 3]) yield* queue(task, n)
+      for (const crash of [1, 2]) {
+        yield* beat(silent)
+        yield* lease(10, silent)
+        yield* store.setTime(crash * 16_000 - 4000)
+        for (const { id, running } of fleet) yield* beat(id, running)
+        yield* store.setTime(crash * 16_000)
+        equal(yield* leases.rescue, 3)
+      }
+      yield* queue(task, 4)
+      const chosen = Effect.map(
+        Effect.filter(fleet, ({ id }) => leases.suspects(id)),
+        (some) => some.map(({ running }) => running)
+      )
+      equal(yield* chosen, [0, 1])
+      equal(yield* leases.suspects(silent), false)
+      const suspectOf = (running: number) => lease(1, fleet.find((one) => one.running === running)?.id ?? "", true)
+      const [first] = yield* suspectOf(0)
+      equal(yield* chosen, [1])
+      equal((yield* suspectOf(1)).length, 1)
+      equal(yield* chosen, [])
+      equal(
+        (yield* lease(10, fleet[0]?.id)).map(({ key }) => key),
+        ["m:4"]
+      )
+      if (first === undefined) throw new Error("a suspect was leased")
+      yield* settle(first, succeeded)
+      equal(yield* chosen, [0])
     }
   ),
 

@@ -116,9 +116,9 @@ export const settle = (work: DueWork, end: End, steps: ReadonlyArray<StepRecord>
   Effect.flatMap(Lease, (store) => store.turn(one, [settlement(work, end, steps)], 0))
 
 /** A worker says that it lives. */
-export const beat = (id: string) =>
+export const beat = (id: string, running = 0) =>
   Effect.flatMap(Heartbeats, (heartbeats) =>
-    heartbeats.beat({ id, program: "worker", startedAt: 0, lastPassAt: null, running: 0, concurrency: 1 })
+    heartbeats.beat({ id, program: "worker", startedAt: 0, lastPassAt: null, running, concurrency: 1 })
   )
 
 const decideAt =

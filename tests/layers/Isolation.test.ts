@@ -1,0 +1,52 @@
+import { assert, describe, it } from "@effect/vitest"
+import { makeIsolation } from "../../src/layers/Isolation.ts"
+
+describe("isolation", () => {
+  it("leaves the worker to others first, closes, waits for what runs, and takes one suspect", () => {
+    const isolation = makeIsolation(1000)
+    assert.isFalse(isolation.asks(2999))
+    assert.isTrue(isolation.asks(3000))
+    isolation.close(3000)
+    assert.isFalse(isolation.isOpen())
+    assert.isFalse(isolation.asks(3500))
+    assert.isFalse(isolation.begins(2, 3500))
+    assert.isTrue(isolation.begins(0, 4000))
+    isolation.began(true, 4000)
+    assert.isFalse(isolation.begins(1, 60_000))
+    assert.isFalse(isolation.isOpen())
+    assert.isFalse(isolation.begins(0, 70_000))
+    assert.isTrue(isolation.isOpen())
+    assert.isFalse(isolation.asks(71_999))
+    assert.isTrue(isolation.asks(72_000))
+  })
+
+  it("opens again when another took the suspect", () => {
+    const isolation = makeIsolation(0)
+    isolation.close(2000)
+    assert.isTrue(isolation.begins(0, 2001))
+    isolation.began(false, 2001)
+    assert.isTrue(isolation.isOpen())
+  })
+
+  it("keeps others waiting for seconds at first, and longer only after that was in vain", () => {
+    const isolation = makeIsolation(0)
+    let now = 2000
+    for (const patience of [3000, 6000, 12_000]) {
+      assert.isTrue(isolation.asks(now))
+      isolation.close(now)
+      assert.isFalse(isolation.begins(1, now + patience))
+      assert.isFalse(isolation.isOpen())
+      assert.isFalse(isolation.begins(1, now + patience + 1))
+      assert.isTrue(isolation.isOpen())
+      assert.isFalse(isolation.asks(now + 4 * patience))
+      now += 4 * patience + 1
+    }
+    isolation.close(now)
+    assert.isTrue(isolation.begins(0, now + 20_000))
+    isolation.began(true, now + 20_000)
+    assert.isFalse(isolation.begins(0, now + 21_000))
+    isolation.close(now + 30_000)
+    assert.isFalse(isolation.begins(1, now + 33_001))
+    assert.isTrue(isolation.isOpen())
+  })
+})
