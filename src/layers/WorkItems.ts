@@ -3,6 +3,7 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import { Clock, Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import { redact, redactText, substitute } from "../domain/SecretReferences.ts"
+import type { UsedValues } from "../domain/SecretReferences.ts"
 import { isRetryable } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { bytesOf, dayOf } from "../domain/Usage.ts"
@@ -12,7 +13,10 @@ import type { WorkDone, WorkFailed, WorkHeartbeat, WorkKept, WorkWanted } from "
 import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
+import * as HandedOut from "./HandedOut.ts"
 import { Lease } from "./Lease.ts"
+import { MasterKey } from "./MasterKey.ts"
+import * as Sealing from "./Sealing.ts"
 import { Secrets } from "./Secrets.ts"
 import { countUsage } from "./Usages.ts"
 import { Wakeups } from "./Wakeups.ts"
@@ -57,6 +61,7 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
       const draining = yield* Draining
       const secrets = yield* Secrets
       const audit = yield* Audit
+      const handedOut = HandedOut.make(sql, Sealing.make((yield* MasterKey).derive("secret")))
 
       /** Whether the item is the agent's by this token, at this instant. */
       const held = (actor: Actor, id: string, token: string, now: Date) => sql`
@@ -68,7 +73,7 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
         Effect.forEach(names, (name) =>
           secrets.reveal(namespace, `secret://${name}`, { tool, host: null }).pipe(
             Effect.map(({ used }) => [...used]),
-            // Each by itself: one that is gone leaves the others to be taken out of what comes back.
+            // Each by itself: of one that is gone the reference stands in the input.
             Effect.catchTag("StepFailed", () => Effect.succeed([]))
           )
         ).pipe(Effect.map((found): ReadonlyMap<string, string> => new Map(found.flat())))
@@ -94,12 +99,16 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
           if (items.length > 0) yield* audit.record(entry(actor, "work.leased", "agent", actor.id, { items }))
           return leased
         }).pipe(sql.withTransaction)
-        return yield* Effect.forEach(yield* decodeItems(rows), ({ secrets: names, ...item }) =>
-          Effect.map(valuesOf(actor.namespace, item.tool, names), (values) => ({
-            ...item,
-            input: substitute(item.input, values)
-          }))
+        const items = yield* Effect.forEach(yield* decodeItems(rows), ({ secrets: names, ...item }) =>
+          Effect.gen(function* () {
+            const values = yield* valuesOf(actor.namespace, item.tool, names)
+            // Kept before it leaves.
+            if (values.size > 0 && !(yield* handedOut.keep(actor.namespace, item.id, item.lease, [...values])))
+              return []
+            return [{ ...item, input: substitute(item.input, values) }]
+          })
         )
+        return items.flat()
       })
 
       const finish = Effect.fnUntraced(function* (actor: Actor, id: string, token: string, result: WaitResult) {
@@ -109,13 +118,20 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
             agent_id: string
             tool: string
             leased_at: Date | null
-            secrets: ReadonlyArray<string>
           }>`
-            SELECT p.agent_id, p.tool, p.leased_at, coalesce(p.detail -> 'secrets', '[]') AS secrets FROM pending_item p
+            SELECT p.agent_id, p.tool, p.leased_at FROM pending_item p
             WHERE ${held(actor, id, token, now)} FOR UPDATE`
           if (mine === undefined) return []
-          const used = yield* valuesOf(actor.namespace, mine.tool, mine.secrets)
-          const answers = yield* store.answer([{ id, result: concealed(result, used) }])
+          const stored = yield* handedOut.of(actor.namespace, id).pipe(
+            Effect.map((used) => concealed(result, used)),
+            Effect.catchTag("Unopenable", ({ message }) =>
+              Effect.logError("An answer was not stored: what its worker was given cannot be taken out of it.").pipe(
+                Effect.annotateLogs({ item_id: id, reason: message }),
+                Effect.as(unreadable)
+              )
+            )
+          )
+          const answers = yield* store.answer([{ id, result: stored }])
           if (answers.length === 0) return []
           const { agent_id, leased_at, tool } = mine
           const seconds = (now.getTime() - (leased_at ?? now).getTime()) / 1000
@@ -182,10 +198,19 @@ const tokenNumber = (id: string, token: string): string =>
   token.startsWith(`${id}:`) ? token.slice(id.length + 1) : ""
 
 /** A worker that echoes what it was given leaks nothing into the record. */
-const concealed = (result: WaitResult, used: ReadonlyMap<string, string>): WaitResult =>
+const concealed = (result: WaitResult, used: UsedValues): WaitResult =>
   "output" in result
     ? { output: redact(result.output, used) }
     : { error: { ...result.error, message: redactText(result.error.message, used) } }
+
+/** What a step gets in place of an answer that might hold a secret. */
+const unreadable: WaitResult = {
+  error: {
+    code: "internal",
+    message: "the secrets that the worker was given can no longer be read, so that its answer is not stored",
+    retryable: true
+  }
+}
 
 const decodeItems = Schema.decodeUnknown(
   Schema.Array(
