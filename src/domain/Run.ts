@@ -23,7 +23,8 @@ export const SkipReason = Schema.Literal(
   "edited",
   "expired",
   "canceled",
-  "quarantined"
+  "quarantined",
+  "quota"
 )
 export type SkipReason = typeof SkipReason.Type
 

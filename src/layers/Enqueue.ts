@@ -42,6 +42,14 @@ export const enqueueStatement = (sql: SqlClient.SqlClient) => (work: ReadonlyArr
     })})
     SELECT id FROM queued`.pipe(Effect.map((rows) => rows.map(({ id }) => id)))
 
+/** One statement that tells of tasks how many more runs each may have, of which at most `most` are unfinished. */
+export const roomStatement = (sql: SqlClient.SqlClient, most: number) => (taskIds: ReadonlyArray<string>) =>
+  sql<{ id: string; unfinished: number }>`
+    SELECT t.id, (SELECT count(*) FROM (SELECT FROM due_work d WHERE d.task_id = t.id LIMIT ${most}) AS u)::integer AS unfinished
+    FROM unnest(${taskIds}::uuid[]) AS t (id)`.pipe(
+    Effect.map((rows) => new Map(rows.map(({ id, unfinished }) => [id, Math.max(0, most - unfinished)])))
+  )
+
 /**
  * The CTE that gives rendered keys their limits: the smallest among the active tasks with the same template, or with the key as it is;
  * where there is none, that of the task itself. A row is written when it is new, changed, or used the first time on a day, which

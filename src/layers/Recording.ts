@@ -111,3 +111,12 @@ export const answerStatement = (sql: SqlClient.SqlClient) => (answers: ReadonlyA
       UPDATE due_work SET signals = signals + 1, state = CASE state WHEN 'parked' THEN 'ready' ELSE state END
       WHERE id = ANY (ARRAY(SELECT run_id FROM answered)))
     SELECT id FROM answered`.pipe(Effect.map((rows) => rows.map(({ id }) => id)))
+
+/** One statement that gives a run what another one, which is over, had finished of some steps. */
+export const takeOverStatement =
+  (sql: SqlClient.SqlClient) => (id: string, from: string, steps: ReadonlyArray<string>) =>
+    sql`
+    INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs,
+      started_at, finished_at)
+    SELECT ${id}, 'step', step_id, item, position, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
+    FROM run_step WHERE run_id = ${from} AND step_id = ANY (${[...steps]}::text[])`.pipe(Effect.asVoid)

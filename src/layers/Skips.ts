@@ -1,5 +1,6 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { Effect } from "effect"
+import { mostHops } from "../domain/Event.ts"
 import type { Decided, Origin } from "./Decided.ts"
 import * as Ids from "./Ids.ts"
 import { tellRuns } from "./Outbox.ts"
@@ -49,6 +50,8 @@ export const make = (sql: SqlClient.SqlClient) => ({
       ({ skip, task, ...one }) =>
         Effect.map(Ids.next, (id) => ({
           ...rowOf(id, task, one.origin ?? origin, skip.to),
+          // What a full task says of itself starts nothing: two that hear each other would fill the history instead.
+          ...(skip.reason === "quota" ? { hops: mostHops + 1 } : {}),
           skip_reason: skip.reason,
           skipped_count: skip.count,
           skipped_from: new Date(skip.from),
