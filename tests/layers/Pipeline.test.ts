@@ -248,16 +248,40 @@ layer(services())("a pipeline", (it) => {
         pipeline: [
           { id: "ask", needs: [], ...approval },
           { id: "pause", needs: [], uses: "core.wait", with: { seconds: 60 } },
-          { id: "bad", needs: ["pause"], ...fails }
+          { id: "bad", needs: ["pause"], ...fails },
+          {
+            id: "each",
+            needs: [],
+            for_each: "${params.two}",
+            max_parallel: 2,
+            uses: "core.wait",
+            with: { seconds: 3600 }
+          }
         ],
+        params: { two: [1, 2] },
         on_failure: [{ id: "after", ...approval }]
       })
       assert.deepStrictEqual(yield* open(actor), [[id, "ask"]])
       yield* after("60 seconds")
       assert.deepStrictEqual(yield* open(actor), [[id, "after"]])
+      const meanwhile = yield* read
+      assert.strictEqual(
+        inWords(meanwhile),
+        "waiting: ask canceled, pause succeeded, bad failed, each canceled, after waiting"
+      )
+      assert.deepStrictEqual(meanwhile.steps[0]?.input, { message: "May I?", data: { sum: 3 } })
+      assert.isNotNull(meanwhile.steps[0]?.finished_at ?? null)
+      const { items } = yield* (yield* Runs).items(actor, id, "each", -1, 10)
+      assert.deepStrictEqual(
+        items.map(({ state }) => state),
+        ["canceled", "canceled"]
+      )
       yield* approvals.decide(actor, id, "after", { decision: "approved" })
       yield* work
-      assert.strictEqual(inWords(yield* read), "failed: ask canceled, pause succeeded, bad failed, after succeeded")
+      assert.strictEqual(
+        inWords(yield* read),
+        "failed: ask canceled, pause succeeded, bad failed, each canceled, after succeeded"
+      )
     })
   )
 
@@ -505,6 +529,28 @@ layer(services())("a pipeline", (it) => {
       const latest = yield* reruns.retry(actor, id, { from_step: "a", task_version: "latest" }, null)
       yield* work
       assert.strictEqual((yield* runs.get(actor, latest)).output?.steps["c"], 1)
+    })
+  )
+
+  it.effect("that is retried from a step that a failure jumped over jumps over it again, and says so", () =>
+    Effect.gen(function* () {
+      const { actor, id, read } = yield* run({
+        pipeline: [
+          { id: "a", ...fails, on_error: { goto: "c" } },
+          { id: "b", ...value(1) },
+          { id: "b2", ...value(2) },
+          { id: "c", ...value("${run.id}") }
+        ]
+      })
+      const words = "succeeded: a failed, b skipped, b2 skipped, c succeeded"
+      assert.strictEqual(inWords(yield* read), words)
+      for (const from_step of ["b", "b2"]) {
+        const again = yield* (yield* Reruns).retry(actor, id, { from_step, task_version: "same" }, null)
+        yield* work
+        const found = yield* (yield* Runs).get(actor, again)
+        assert.strictEqual(inWords(found), words)
+        assert.deepStrictEqual(found.output?.steps, { a: null, b: null, b2: null, c: again })
+      }
     })
   )
 
