@@ -1,6 +1,6 @@
 import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Clock, Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
+import { Clock, Context, DateTime, Duration, Effect, Layer, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import { redact, redactText, substitute } from "../domain/SecretReferences.ts"
 import type { UsedValues } from "../domain/SecretReferences.ts"
@@ -15,6 +15,7 @@ import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
 import * as HandedOut from "./HandedOut.ts"
 import { Lease } from "./Lease.ts"
+import * as LeaseTokens from "./LeaseTokens.ts"
 import { MasterKey } from "./MasterKey.ts"
 import * as Sealing from "./Sealing.ts"
 import { Secrets } from "./Secrets.ts"
@@ -33,6 +34,7 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
      * `wait_seconds` for the first item.
      */
     readonly lease: (actor: Actor, wanted: WorkWanted) => Effect.Effect<ReadonlyArray<WorkItem>, StoreUnavailable>
+    /** Keeps an item, or says that its run is canceled: also once that has ended by it, and nothing is left to keep. */
     readonly heartbeat: (
       actor: Actor,
       id: string,
@@ -61,12 +63,20 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
       const draining = yield* Draining
       const secrets = yield* Secrets
       const audit = yield* Audit
-      const handedOut = HandedOut.make(sql, Sealing.make((yield* MasterKey).derive("secret")))
+      const keys = yield* MasterKey
+      const handedOut = HandedOut.make(sql, Sealing.make(keys.derive("secret")))
+      const tokens = LeaseTokens.make(keys.derive("work"))
+
+      /** What a token of the agent says; null for one of another item. */
+      const tokenOf = (actor: Actor, id: string, token: string) => {
+        const found = tokens.read(actor.id, token)
+        return found?.id === id ? found : null
+      }
 
       /** Whether the item is the agent's by this token, at this instant. */
       const held = (actor: Actor, id: string, token: string, now: Date) => sql`
         p.id = ${id} AND p.kind = 'tool' AND p.result IS NULL AND p.namespace = ${actor.namespace} AND p.locked_by = ${actor.id}
-        AND p.locked_until > ${now} AND p.lease_no::text = ${tokenNumber(id, token)}`
+        AND p.locked_until > ${now} AND p.lease_no = ${tokenOf(actor, id, token)?.lease ?? null}`
 
       /** The values of the secrets that a step may hand to its tool; of one that it may not any more there is none. */
       const valuesOf = (namespace: string, tool: string, names: ReadonlyArray<string>) =>
@@ -91,7 +101,7 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
               AND ${actor.name} = ANY (e.served_by) AND ${chosen}
               AND (p.locked_until IS NULL OR p.locked_until <= ${now}) AND (p.expires_at IS NULL OR p.expires_at > ${now})
             ORDER BY p.created_at, p.id LIMIT ${limit} FOR UPDATE OF p SKIP LOCKED))
-          RETURNING p.id, p.id || ':' || p.lease_no AS lease_token, p.tool, p.detail -> 'input' AS input,
+          RETURNING p.id, p.tool, p.detail -> 'input' AS input,
             coalesce(p.detail -> 'secrets', '[]') AS secrets, p.run_id, p.step_id,
             nullif(p.item, -1) AS index, p.detail ->> 'idempotency_key' AS idempotency_key,
             (p.detail ->> 'attempt')::integer AS attempt, p.lease_no AS lease, p.locked_until AS lease_until`
@@ -105,7 +115,8 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
             // Kept before it leaves.
             if (values.size > 0 && !(yield* handedOut.keep(actor.namespace, item.id, item.lease, [...values])))
               return []
-            return [{ ...item, input: substitute(item.input, values) }]
+            const lease_token = tokens.of(actor.id, { id: item.id, lease: item.lease, runId: item.run_id })
+            return [{ ...item, lease_token, input: substitute(item.input, values) }]
           })
         )
         return items.flat()
@@ -162,7 +173,16 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
             UPDATE pending_item p SET locked_until = greatest(p.locked_until, ${until}) FROM due_work d
             WHERE ${held(actor, id, lease_token, now)} AND d.id = p.run_id
             RETURNING d.cancel_requested_at IS NOT NULL AS cancel`
-          if (kept === undefined) return yield* new WorkLeaseLost({ item_id: id })
+          if (kept === undefined) {
+            const runId = tokenOf(actor, id, lease_token)?.runId
+            const [over] =
+              runId === undefined
+                ? []
+                : yield* sql`SELECT FROM task_run WHERE id = ${runId} AND namespace = ${actor.namespace} AND state = 'canceled'`
+            return over === undefined
+              ? yield* new WorkLeaseLost({ item_id: id })
+              : { cancel: true, lease_until: DateTime.unsafeMake(now) }
+          }
           return { cancel: kept.cancel, lease_until: DateTime.unsafeMake(until) }
         }, storeErrors),
 
@@ -193,10 +213,6 @@ const entry = ({ id, namespace }: Actor, action: string, subject_kind: string, s
   after
 })
 
-/** The lease number that a token of an item stands for; empty for what is none. */
-const tokenNumber = (id: string, token: string): string =>
-  token.startsWith(`${id}:`) ? token.slice(id.length + 1) : ""
-
 /** A worker that echoes what it was given leaks nothing into the record. */
 const concealed = (result: WaitResult, used: UsedValues): WaitResult =>
   "output" in result
@@ -214,6 +230,10 @@ const unreadable: WaitResult = {
 
 const decodeItems = Schema.decodeUnknown(
   Schema.Array(
-    Schema.Struct({ ...WorkItem.fields, secrets: Schema.Array(Schema.String), lease_until: Model.DateTimeFromDate })
+    Schema.Struct({
+      ...Struct.omit(WorkItem.fields, "lease_token"),
+      secrets: Schema.Array(Schema.String),
+      lease_until: Model.DateTimeFromDate
+    })
   )
 )

@@ -156,11 +156,16 @@ layer(apiServer())("external workers", (it) => {
         "lease_lost"
       )
       yield* request("POST", `/runs/${run_id}/cancel`)
-      refusal(
-        yield* request("POST", `/work/${item.id}/heartbeat`, { key: mine, body: { lease_token: item.lease_token } }),
-        409,
-        "lease_lost"
-      )
+      const beat = (key: string, lease_token: string, id = item.id) =>
+        request("POST", `/work/${id}/heartbeat`, { key, body: { lease_token } })
+      assert.isTrue(answered(yield* beat(mine, item.lease_token), 200, WorkKept).cancel)
+      // Only who held it is told, and only by the token that it was given.
+      refusal(yield* beat(others, item.lease_token), 409, "lease_lost")
+      refusal(yield* beat(mine, item.lease_token, run_id), 409, "lease_lost")
+      const forged = item.lease_token.replace(/.$/, (last) => (last === "A" ? "B" : "A"))
+      refusal(yield* beat(mine, forged), 409, "lease_lost")
+      const body = { lease_token: item.lease_token, output: 1 }
+      refusal(yield* request("POST", `/work/${item.id}/complete`, { key: mine, body }), 409, "lease_lost")
       refusal(
         yield* request("POST", "/work/nothing/fail", { key: mine, body: { lease_token: "x", message: "y" } }),
         404

@@ -13,7 +13,7 @@ import { Extensions } from "../../src/layers/Extensions.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Worker } from "../../src/layers/Worker.ts"
-import { admin, task, work } from "../support/fixtures.ts"
+import { admin, agent, task, work } from "../support/fixtures.ts"
 import { services } from "../support/Services.ts"
 import { give, toolServer } from "../support/toolServer.ts"
 
@@ -348,10 +348,18 @@ layer(services())("a pipeline", (it) => {
       const found = yield* read
       assert.strictEqual(inWords(found), "succeeded: ask succeeded, then succeeded")
       assert.strictEqual(found.output?.steps["then"], "me")
-      assert.strictEqual(
-        (yield* Effect.flip(approvals.decide(actor, id, "ask", { decision: "rejected" })))._tag,
-        "ApprovalNotFound"
-      )
+      const late = (by: typeof actor, step: string, index?: number) =>
+        Effect.map(
+          Effect.flip(
+            approvals.decide(by, id, step, { decision: "rejected", ...(index === undefined ? {} : { index }) })
+          ),
+          (error) => (error._tag === "AlreadyDecided" ? error.reason : error._tag)
+        )
+      assert.strictEqual(yield* late(actor, "ask"), "decided")
+      assert.strictEqual(yield* late(actor, "then"), "ApprovalNotFound")
+      assert.strictEqual(yield* late(actor, "ask", 0), "ApprovalNotFound")
+      const stranger = (yield* agent(actor, `stranger-${crypto.randomUUID().slice(0, 8)}`, ["runs:*"])).actor
+      assert.strictEqual(yield* late(stranger, "ask"), "ApprovalNotFound")
     })
   )
 
@@ -373,6 +381,11 @@ layer(services())("a pipeline", (it) => {
       assert.strictEqual((yield* failing.read).error?.code, "expired")
       assert.strictEqual((yield* rejecting.read).output?.steps["step_2"], "rejected")
       assert.strictEqual((yield* strict.read).error?.code, "rejected")
+      const approvals = yield* Approvals
+      for (const { actor, id } of [failing, rejecting]) {
+        const late = yield* Effect.flip(approvals.decide(actor, id, "step_1", { decision: "approved" }))
+        assert.deepInclude(late, { _tag: "AlreadyDecided", reason: "expired" })
+      }
     })
   )
 
