@@ -64,7 +64,7 @@ export class Reruns extends Context.Tag("ordinaut/Reruns")<
           }
           const id = yield* Ids.next
           yield* Effect.gen(function* () {
-            const source = yield* runs.get(actor, runId)
+            const source = yield* runs.get(actor, runId, "none")
             const refuse = (reason: NotRetryable["reason"]) =>
               new NotRetryable({ run_id: source.id, state: source.state, reason })
             if (source.finished_at === null) return yield* refuse("run_unfinished")
