@@ -34,7 +34,7 @@ export const enqueueStatement = (sql: SqlClient.SqlClient) => (work: ReadonlyArr
       FROM given g
       WHERE g.trigger = 'schedule' OR g.id IN (SELECT run_id FROM guarded)
       ON CONFLICT (task_id, key) DO NOTHING
-      RETURNING id, task_id, agent_id, namespace, hops),
+      RETURNING id, task_id, agent_id, namespace, hops, traceparent),
     told AS (${tellRuns(sql, {
       of: sql.literal("queued"),
       state: sql.literal("'queued'"),
