@@ -4,6 +4,7 @@ import type { Judge } from "../domain/DryJudgement.ts"
 import type { Extension, ToolSpec } from "../domain/Extension.ts"
 import { type JsonObject, type JsonValue, type Problem } from "../domain/Json.ts"
 import { InvalidPipeline } from "../domain/PipelineSpec.ts"
+import type { PipelineSpec } from "../domain/PipelineSpec.ts"
 import { references } from "../domain/SecretReferences.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
@@ -20,13 +21,19 @@ export class ToolBinding extends Context.Tag("ordinaut/ToolBinding")<
     /**
      * Names of the extensions of the namespace, as it is now, that a pipeline uses: its steps of these are never simulated. Fails for
      * tools that they do not list, for schemas that cannot be used, and for inputs without templates that do not fit them; `prefix` is
-     * the place of the payload.
+     * the place of the payload. Many pipelines share what `known` answered for all of them.
      */
     readonly bind: (
       namespace: string,
       pipeline: CheckedPipeline,
-      prefix: string
+      prefix: string,
+      known?: ReadonlyMap<string, Extension>
     ) => Effect.Effect<ReadonlyArray<string>, InvalidPipeline | StoreUnavailable>
+    /** The extensions that some payloads use, as they are now, by name. */
+    readonly known: (
+      namespace: string,
+      payloads: ReadonlyArray<PipelineSpec>
+    ) => Effect.Effect<ReadonlyMap<string, Extension>, StoreUnavailable>
     /**
      * Judges the inputs and outputs of a pipeline's steps as a run would, by their schemas and those of the tools as they are now. What
      * takes longer than 5 s for all together is refused.
@@ -40,11 +47,25 @@ export class ToolBinding extends Context.Tag("ordinaut/ToolBinding")<
       const extensions = yield* Extensions
       const schemas = yield* JsonSchemas
       const unknownTools = yield* Settings.unknownTools
-      const usedBy = (namespace: string, pipeline: CheckedPipeline) => {
-        const used = new Set(pipeline.steps.map((step) => step.namespace).filter((name) => name !== "core"))
-        return extensions.named(namespace, [...used])
+      const named = (namespace: string, names: ReadonlyArray<string>) => {
+        const used = [...new Set(names)].filter((name) => name !== "core")
+        return used.length === 0 ? Effect.succeed(none) : extensions.named(namespace, used)
       }
+      const usedBy = (namespace: string, { steps }: CheckedPipeline) =>
+        named(
+          namespace,
+          steps.map((step) => step.namespace)
+        )
       return ToolBinding.of({
+        known: Effect.fn("ToolBinding.known")((namespace, payloads) =>
+          named(
+            namespace,
+            payloads.flatMap(({ on_failure = [], pipeline }) =>
+              [...pipeline, ...on_failure].map(({ uses }) => uses.slice(0, uses.indexOf(".")))
+            )
+          )
+        ),
+
         judge: Effect.fn("ToolBinding.judge")(function* (namespace, pipeline) {
           const known = yield* usedBy(namespace, pipeline)
           let spent = 0
@@ -64,8 +85,10 @@ export class ToolBinding extends Context.Tag("ordinaut/ToolBinding")<
           }
         }),
 
-        bind: Effect.fn("ToolBinding.bind")(function* (namespace, pipeline, prefix) {
-          const known = yield* usedBy(namespace, pipeline)
+        bind: Effect.fn("ToolBinding.bind")(function* (namespace, pipeline, prefix, shared) {
+          const used = new Set(pipeline.steps.map((step) => step.namespace))
+          const found = shared ?? (yield* usedBy(namespace, pipeline))
+          const known = new Map([...found].filter(([name]) => used.has(name)))
           const problems: Array<Problem> = []
           for (const step of pipeline.steps) {
             const place = placeOf(pipeline, step, prefix)
@@ -82,6 +105,8 @@ export class ToolBinding extends Context.Tag("ordinaut/ToolBinding")<
     })
   )
 }
+
+const none: ReadonlyMap<string, Extension> = new Map()
 
 /** What judging the values of one dry run may take, milliseconds. */
 const longestJudgement = 5000
