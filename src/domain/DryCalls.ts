@@ -25,6 +25,8 @@ export const spent = (): StepFailed =>
 /** What a call would get and give. */
 export interface DryCall {
   readonly input: JsonValue
+  /** Whether the input could be rendered. */
+  readonly rendered: boolean
   readonly output: JsonValue
   readonly simulated: boolean
   readonly error: StepFailed | null
@@ -66,17 +68,18 @@ export class DryCalls {
    * `core.fail`) or simulated. Fails as the call would before it is made.
    */
   call(step: CheckedStep, bindings: Bindings, given: Given | undefined): DryCall {
-    const failed = (input: JsonValue, error: StepFailed): DryCall => ({
+    const failed = (input: JsonValue, error: StepFailed, isRendered = true): DryCall => ({
       input,
+      rendered: isRendered,
       output: null,
       simulated: false,
       error,
       bytes: 0
     })
     const rendered = render(step.input, bindings, { strict: this.#pipeline.strict, meter: this.meter })
-    if (Either.isLeft(rendered)) return failed(null, StepFailed.ofExpression(rendered.left))
+    if (Either.isLeft(rendered)) return failed(null, StepFailed.ofExpression(rendered.left), false)
     const input = rendered.right
-    if (!this.#take(sizeOf(input, maxRenderedBytes) ?? maxRenderedBytes)) return failed(null, spent())
+    if (!this.#take(sizeOf(input, maxRenderedBytes) ?? maxRenderedBytes)) return failed(null, spent(), false)
     const answer = this.#output(step, input, bindings, given)
     if (Either.isLeft(answer)) return failed(input, answer.left)
     const { output, simulated } = answer.right
@@ -85,7 +88,7 @@ export class DryCalls {
     if (bytes === undefined) {
       return failed(input, StepFailed.of("output_too_large", `the output of a step has at most ${mostOutput} bytes`))
     }
-    return this.#take(bytes) ? { input, output, simulated, error: null, bytes } : failed(input, spent())
+    return this.#take(bytes) ? { input, rendered: true, output, simulated, error: null, bytes } : failed(input, spent())
   }
 
   #take(bytes: number): boolean {

@@ -64,11 +64,12 @@ const partOf = (state: DryState, part: Part) =>
   )
 
 /** As if the steps whose errors the steps of `on_failure` read had failed: what they would get shows only so. */
-const assumeErrors = ({ errors, pipeline }: DryState): void => {
+const assumeErrors = ({ errors, pipeline, placeholders }: DryState): void => {
   for (const [root, name] of pipeline.failure.steps.flatMap(({ references }) => references)) {
     if (root !== "errors" || !pipeline.main.steps.some(({ id }) => id === name)) continue
     const id = String(name)
     const message = `<simulated ${written(["errors", id, "message"])}>`
+    if (errors[id] === undefined) placeholders.errors.add(id)
     errors[id] ??= { code: "failed", message, step_id: id, retryable: false }
   }
 }

@@ -2,6 +2,7 @@ import { Effect, Either, Schema } from "effect"
 import type { CheckedPipeline, CheckedStep, ForEach } from "./CheckedPipeline.ts"
 import { type DryCall, DryCalls, spent } from "./DryCalls.ts"
 import { type Bindings, holds } from "./Expression.ts"
+import { judged, type Judge, type Placeholders, readsPlaceholders } from "./DryJudgement.ts"
 import type { Given, GivenOutputs } from "./GivenOutput.ts"
 import { isArray, type JsonArray, type JsonObject, type JsonValue, MadeJson } from "./Json.ts"
 import { RunError } from "./Run.ts"
@@ -49,6 +50,8 @@ export interface DryRunInput {
   /** Null unless an event causes the run. */
   readonly event: JsonValue
   readonly given: GivenOutputs
+  /** By which inputs and outputs are judged; not at all without. */
+  readonly judge?: Judge
   /** Done before each evaluation, so that a long dry run lets others have their turn. */
   readonly pause: Effect.Effect<void>
 }
@@ -60,6 +63,7 @@ export interface DryState {
   readonly steps: Record<string, JsonValue>
   readonly errors: Record<string, JsonValue>
   readonly calls: DryCalls
+  readonly placeholders: Placeholders
   /** Elements that may still be rendered. */
   elements: number
 }
@@ -74,6 +78,7 @@ export const startOf = (pipeline: CheckedPipeline, from: DryRunInput): DryState 
   steps: bare(),
   errors: bare(),
   calls: new DryCalls(pipeline),
+  placeholders: { steps: new Set(), errors: new Set() },
   elements: mostShownOfAll
 })
 
@@ -157,7 +162,7 @@ const each = (state: DryState, step: CheckedStep, forEach: ForEach, condition: b
       yield* state.from.pause
       state.elements--
       const bindings = { ...bindingsOf(state), item, index }
-      const call = state.calls.call(step, bindings, elements[index])
+      const call = yield* made(state, step, bindings, elements[index])
       const told = shownCall(step, call)
       items.push({ index, ...told })
       outputs[index] = call.output
@@ -181,14 +186,24 @@ const each = (state: DryState, step: CheckedStep, forEach: ForEach, condition: b
     }
   })
 
-const single = (state: DryState, step: CheckedStep, condition: boolean | null): Ended => {
+const single = (state: DryState, step: CheckedStep, condition: boolean | null): Effect.Effect<Ended> => {
   const given = state.from.given.get(step.id)
   const output: Given | undefined = given?.tag === "call" ? given.call : undefined
-  const told = shownCall(step, state.calls.call(step, bindingsOf(state), output))
-  return {
-    step: { ...notStarted(step, condition), would_run: true, ...told },
-    errors: told.error ?? undefined
-  }
+  return Effect.map(made(state, step, bindingsOf(state), output), (call) => {
+    const told = shownCall(step, call)
+    return { step: { ...notStarted(step, condition), would_run: true, ...told }, errors: told.error ?? undefined }
+  })
+}
+
+/** A call, with what the schemas say of it. */
+const made = (
+  { calls, from: { judge }, placeholders }: DryState,
+  step: CheckedStep,
+  bindings: Bindings,
+  given: Given | undefined
+): Effect.Effect<DryCall> => {
+  const call = calls.call(step, bindings, given)
+  return judge === undefined ? Effect.succeed(call) : judged(judge, step, call, readsPlaceholders(step, placeholders))
 }
 
 /** One step: its condition, its elements or its call. */
@@ -200,9 +215,13 @@ export const stepOf = (state: DryState, step: CheckedStep): Effect.Effect<Ended>
     if (held !== undefined && Either.isLeft(held)) return failed(step, null, StepFailed.ofExpression(held.left))
     const condition = held === undefined ? null : held.right
     if (condition === false) return { step: notStarted(step, false), errors: undefined }
-    return step.forEach === undefined
+    const ended = yield* step.forEach === undefined
       ? single(state, step, condition)
-      : yield* each(state, step, step.forEach, condition)
+      : each(state, step, step.forEach, condition)
+    const isComputed = !state.from.given.has(step.id) && readsPlaceholders(step, state.placeholders)
+    if (ended.step.simulated || isComputed)
+      for (const name of [step.id, step.saveAs]) if (name !== undefined) state.placeholders.steps.add(name)
+    return ended
   })
 
 /** What later steps see of one that has ended. */

@@ -74,7 +74,7 @@ export class EventNotFound extends Schema.TaggedError<EventNotFound>()(
   HttpApiSchema.annotations({ status: 404 })
 ) {}
 
-/** A topic pattern: `*` stands for one word, `**` at the end or in between for any number of them. */
+/** A topic pattern: `*` stands for one word, `**`, wherever it is, for any number of them. */
 export interface TopicPattern {
   readonly words: ReadonlyArray<string>
 }

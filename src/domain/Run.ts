@@ -23,7 +23,8 @@ export const SkipReason = Schema.Literal(
   "edited",
   "expired",
   "canceled",
-  "quarantined"
+  "quarantined",
+  "quota"
 )
 export type SkipReason = typeof SkipReason.Type
 
@@ -53,6 +54,13 @@ export type StepState = typeof StepState.Type
 export const LogLine = Schema.Struct({ at: Instant, level: Schema.String, message: Schema.String, data: JsonValue })
 export type LogLine = typeof LogLine.Type
 
+/**
+ * How much of its inputs and outputs a run shows: all of them, none, or, where that is not said, all in `output` and in `steps` only
+ * what is small where the whole is large.
+ */
+export const ShownValues = Schema.Literal("all", "none")
+export type ShownValues = typeof ShownValues.Type
+
 /** What became of one step; `input` is as it was rendered. */
 export const RunStep = Schema.Struct({
   id: Schema.String,
@@ -66,6 +74,10 @@ export const RunStep = Schema.Struct({
   started_at: Schema.NullOr(Instant),
   finished_at: Schema.NullOr(Instant),
   simulated: Schema.Boolean,
+  omitted: Schema.Array(Schema.Literal("input", "output")).annotations({
+    description:
+      "what is null here because it is large, and not because there is none: outputs are in the run's `output`, and `?values=all` shows all"
+  }),
   /** Null but for a step that runs over an array. */
   items: Schema.NullOr(Schema.Struct({ total: Schema.Int, succeeded: Schema.Int, failed: Schema.Int })).annotations({
     description: "of a for_each: how many elements have begun, and how they ended"

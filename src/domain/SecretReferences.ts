@@ -76,8 +76,11 @@ const formsOf = (value: string): ReadonlyArray<string> => [
   Encoding.encodeBase64(value).replace(/=+$/, "")
 ]
 
+/** Names of secrets, each with a value that a call was given; a name with more than one may come again. */
+export type UsedValues = Iterable<readonly [string, string]>
+
 /** Replaces what was used by marks first and those by names last, so that no name is taken for a value. */
-const redactor = (used: ReadonlyMap<string, string>) => {
+const redactor = (used: UsedValues) => {
   const forms = [...used]
     .filter(([, value]) => value.length >= shortestRedacted)
     .flatMap(([name, value]) => formsOf(value).map((form) => ({ name, form })))
@@ -94,13 +97,13 @@ const redactor = (used: ReadonlyMap<string, string>) => {
 }
 
 /** A text, such as an error's, in which the values of secrets that a call used (by name) stand as `secret://name` again. */
-export const redactText = (text: string, used: ReadonlyMap<string, string>): string => redactor(used)(text)
+export const redactText = (text: string, used: UsedValues): string => redactor(used)(text)
 
 /** The same for all strings and keys of a value, such as an output: a tool that echoes its input leaks nothing into the record. */
-export const redact = (value: JsonValue, used: ReadonlyMap<string, string>): JsonValue => {
-  if (used.size === 0) return value
+export const redact = (value: JsonValue, used: UsedValues): JsonValue => {
+  const numbers = new Set(Array.from(used, ([, one]) => one))
+  if (numbers.size === 0) return value
   const text = redactor(used)
-  const numbers = new Set(used.values())
   const walk = (held: JsonValue): JsonValue => {
     if (typeof held === "string") return text(held)
     // A value of digits may come back as a number.

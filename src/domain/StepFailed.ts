@@ -26,6 +26,7 @@ export const ErrorCode = Schema.Literal(
   "rejected",
   "poison",
   "loop_detected",
+  "too_many_runs",
   "failed",
   "internal"
 ).annotations({ identifier: "ErrorCode" })

@@ -63,7 +63,9 @@ const LocalTime = Schema.NullOr(
     Schema.annotations({ message: () => "is a local wall time such as 2026-01-31T09:00:00, without an offset" })
   )
 )
-const Labels = Schema.Record({ key: Schema.String, value: Schema.String.pipe(Schema.maxLength(200)) }).pipe(
+/** A record of the schema library would lose the key without a word. */
+const LabelName = Schema.String.pipe(Schema.pattern(/^(?!__proto__$)/))
+const Labels = Schema.Record({ key: LabelName, value: Schema.String.pipe(Schema.maxLength(200)) }).pipe(
   Schema.filter((labels) => {
     const names = Object.keys(labels)
     const wrong = names.find((name) => name === "" || name.length > 100)
@@ -223,6 +225,13 @@ export class DuplicateTask extends Schema.TaggedError<DuplicateTask>()(
 export class DuplicateRun extends Schema.TaggedError<DuplicateRun>()(
   "DuplicateRun",
   { task_id: TaskId, within_seconds: Schema.Int },
+  HttpApiSchema.annotations({ status: 409 })
+) {}
+
+/** The task has as many unfinished runs as it may. */
+export class TooManyRuns extends Schema.TaggedError<TooManyRuns>()(
+  "TooManyRuns",
+  { task_id: TaskId },
   HttpApiSchema.annotations({ status: 409 })
 ) {}
 

@@ -17,7 +17,7 @@ const pause = Effect.sleep(0)
 export const PipelinesHandlers = HttpApiBuilder.group(Api, "pipelines", (handlers) =>
   Effect.gen(function* () {
     const defaultTimezone = yield* Settings.timezone
-    const { bind } = yield* ToolBinding
+    const { bind, judge } = yield* ToolBinding
     return handlers.handle(
       "dryRun",
       ({ payload: { event, payload, timezone = defaultTimezone, tool_outputs, ...rest } }) =>
@@ -29,7 +29,8 @@ export const PipelinesHandlers = HttpApiBuilder.group(Api, "pipelines", (handler
             return yield* new InvalidField({ path: "/timezone", message })
           }
           const pipeline = yield* check(payload, "/payload")
-          yield* bind((yield* CurrentAgent).namespace, pipeline, "/payload")
+          const { namespace } = yield* CurrentAgent
+          yield* bind(namespace, pipeline, "/payload")
           const given = yield* Either.mapLeft(
             givenOutputs(pipeline, tool_outputs ?? {}, "/tool_outputs"),
             (problem) => new InvalidField(problem)
@@ -47,6 +48,7 @@ export const PipelinesHandlers = HttpApiBuilder.group(Api, "pipelines", (handler
                     at: DateTime.formatIso(event.at ?? at)
                   },
             given,
+            judge: yield* judge(namespace, pipeline),
             pause
           })
           return { steps }

@@ -56,6 +56,7 @@ export type ApiError =
   | Task.NothingToSnooze
   | Task.TaskCanceled
   | Task.TaskNotFound
+  | Task.TooManyRuns
   | Task.TooManyTasks
   | Task.VersionMismatch
   | Token.IssuerUnavailable
@@ -165,6 +166,12 @@ export const descriptions: Descriptions = {
     status: 409,
     code: "duplicate_run",
     detail: `the task ran within its dedupe window of ${within_seconds} s`,
+    more: { task_id }
+  }),
+  TooManyRuns: ({ task_id }) => ({
+    status: 409,
+    code: "too_many_runs",
+    detail: "the task has as many unfinished runs as ORDINAUT_MAX_UNFINISHED_RUNS allows",
     more: { task_id }
   }),
   NothingToSnooze: ({ status, task_id }) => ({

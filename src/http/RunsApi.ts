@@ -6,8 +6,18 @@ import { Schema } from "effect"
 import { Instant } from "../domain/Instant.ts"
 import { AlreadyDecided, Approval, ApprovalNotFound, Decided, Decision } from "../domain/Approval.ts"
 import { NotRetryable, Rerun, RunExpired } from "../domain/Rerun.ts"
-import { Run, RunFinished, RunItem, RunNotFound, RunState, RunSummary, StepNotFound, Trigger } from "../domain/Run.ts"
-import { InvalidField, TaskCanceled } from "../domain/Task.ts"
+import {
+  Run,
+  RunFinished,
+  RunItem,
+  RunNotFound,
+  RunState,
+  RunSummary,
+  ShownValues,
+  StepNotFound,
+  Trigger
+} from "../domain/Run.ts"
+import { InvalidField, TaskCanceled, TooManyRuns } from "../domain/Task.ts"
 import { RunsDecide, RunsRead, TasksRun } from "./Auth.ts"
 import { body } from "./Bounded.ts"
 import * as IdempotencyKey from "./IdempotencyKey.ts"
@@ -38,6 +48,7 @@ export class RunsApi extends HttpApiGroup.make("runs")
   )
   .add(
     HttpApiEndpoint.get("get")`/runs/${id}`
+      .setUrlParams(query({ values: Schema.optionalWith(ShownValues, { exact: true }) }))
       .addSuccess(Run)
       .addError(RunNotFound)
       .middleware(RunsRead)
@@ -70,6 +81,7 @@ export class RunsApi extends HttpApiGroup.make("runs")
       .addError(RunExpired)
       .addError(NotRetryable)
       .addError(TaskCanceled)
+      .addError(TooManyRuns)
       .addError(InvalidField)
       .addError(IdempotencyKey.Refusals)
       .middleware(TasksRun)

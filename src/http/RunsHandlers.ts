@@ -19,7 +19,9 @@ export const RunsHandlers = HttpApiBuilder.group(Api, "runs", (handlers) =>
           return yield* runs.list(yield* CurrentAgent, filter, yield* pageRequest({ cursor, limit }))
         })
       )
-      .handle("get", ({ path }) => Effect.flatMap(CurrentAgent, (agent) => runs.get(agent, path.id)))
+      .handle("get", ({ path, urlParams: { values } }) =>
+        Effect.flatMap(CurrentAgent, (agent) => runs.get(agent, path.id, values))
+      )
       .handle("items", ({ path, urlParams: { cursor, limit = 50 } }) =>
         Effect.gen(function* () {
           const after = cursor === undefined ? -1 : /^\d{1,5}$/.test(cursor) ? Number(cursor) : null

@@ -24,6 +24,7 @@ import {
   TaskNotFound,
   TaskPatch,
   TaskStatus,
+  TooManyRuns,
   TooManyTasks,
   VersionMismatch
 } from "../domain/Task.ts"
@@ -210,6 +211,7 @@ export class TasksApi extends HttpApiGroup.make("tasks")
       .addError(TaskNotFound)
       .addError(TaskCanceled)
       .addError(DuplicateRun)
+      .addError(TooManyRuns)
       .addError(IdempotencyKey.Refusals)
       .middleware(TasksRun)
       .annotate(OpenApi.Summary, "Run a task now, whatever its schedule says")

@@ -48,6 +48,24 @@ export class Approvals extends Context.Tag("ordinaut/Approvals")<
             p.detail -> 'data' AS data, p.detail -> 'approvers' AS approvers, p.expires_at, p.created_at, p.result IS NOT NULL AS decided
           FROM pending_item p JOIN due_work d ON d.id = p.run_id WHERE ${where}`.pipe(Effect.flatMap(decodeRows))
 
+      /** How an approval that is no longer waited for, of those that this agent could decide, came out; null for what is none. */
+      const past = (actor: Actor, runId: string, stepId: string, item: number) =>
+        sql<{ reason: "decided" | "expired" }>`
+          SELECT CASE WHEN s.error ->> 'code' = 'expired' OR s.output -> 'decided_by' = 'null' THEN 'expired' ELSE 'decided' END AS reason
+          FROM (
+            SELECT input, output, error, state, uses FROM live_step
+            WHERE run_id = ${runId} AND kind = 'step' AND step_id = ${stepId} AND item = ${item}
+            UNION ALL
+            SELECT input, output, error, state, uses FROM run_step WHERE run_id = ${runId} AND step_id = ${stepId} AND item = ${item}
+          ) AS s CROSS JOIN (
+            SELECT agent_id, namespace FROM due_work WHERE id = ${runId}
+            UNION ALL SELECT agent_id, namespace FROM task_run WHERE id = ${runId}) AS r
+          WHERE s.uses = 'core.approval' AND r.namespace = ${actor.namespace}
+            AND (s.state = 'succeeded' OR s.state = 'failed' AND s.error ->> 'code' IN ('expired', 'rejected'))
+            AND (s.input -> 'approvers' ? ${actor.name} OR coalesce(s.input -> 'approvers', '[]') = '[]'
+              AND (r.agent_id = ${actor.id} OR ${actor.scopes.includes("admin")}))
+          LIMIT 1`.pipe(Effect.map(([row]) => row?.reason ?? null))
+
       return Approvals.of({
         list: Effect.fn("Approvals.list")(function* (actor, page) {
           const now = DateTime.toDateUtc(yield* DateTime.now)
@@ -75,7 +93,12 @@ export class Approvals extends Context.Tag("ordinaut/Approvals")<
                   sql`${waitsFor(actor)} AND p.run_id = ${runId} AND p.step_id = ${stepId} AND p.item = ${index ?? -1}`
                 )
               : []
-            if (found === undefined) return yield* new ApprovalNotFound({ run_id: runId, step_id: stepId })
+            if (found === undefined) {
+              const reason = isId(runId) ? yield* past(actor, runId, stepId, index ?? -1) : null
+              return reason === null
+                ? yield* new ApprovalNotFound({ run_id: runId, step_id: stepId })
+                : yield* new AlreadyDecided({ run_id: runId, step_id: stepId, reason })
+            }
             if (!found.decided && found.expires_at !== null && DateTime.lessThanOrEqualTo(found.expires_at, now)) {
               return yield* new AlreadyDecided({ run_id: runId, step_id: stepId, reason: "expired" })
             }

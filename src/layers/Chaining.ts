@@ -14,19 +14,20 @@ const Entry = Schema.Struct({
   agent_id: Schema.String,
   at: Instant,
   hops: Schema.optionalWith(Schema.Int, { default: () => 0 }),
+  traceparent: Schema.optionalWith(Schema.NullOr(Schema.String), { default: () => null }),
   payload: JsonValue
 })
 const decodeEntries = Schema.decodeUnknown(Schema.Array(Schema.Struct({ value: Entry })))
 
 const nothing = { runs: [], replaces: false }
 
-const spoken = ({ agent_id, at, hops, id, payload, topic }: typeof Entry.Type): Spoken => ({
+const spoken = ({ agent_id, at, hops, id, payload, topic, traceparent }: typeof Entry.Type): Spoken => ({
   id,
   topic,
   payload,
   at: at.epochMillis,
   hops: hops + 1,
-  traceparent: null,
+  traceparent,
   stored: false,
   owner: agent_id
 })

@@ -26,8 +26,8 @@ export class ChildRuns extends Context.Tag("ordinaut/ChildRuns")<
   {
     /**
      * Starts a run of another task of the same owner; the same run when asked again with the same key. Answers its id. Fails with
-     * `tool_input_invalid` where there is no such task, or it is canceled, and with `loop_detected` where runs start each other
-     * without end.
+     * `tool_input_invalid` where there is no such task, or it is canceled, with `loop_detected` where runs start each other without
+     * end, and with `too_many_runs` where the task has as many unfinished ones as it may.
      */
     readonly start: (
       parent: DueWork,
@@ -66,6 +66,14 @@ export class ChildRuns extends Context.Tag("ordinaut/ChildRuns")<
             if (task.status === "canceled")
               return yield* StepFailed.of("tool_input_invalid", `/task_id: task ${taskId} is canceled`)
             const id = runIdOf(parent, key)
+            const [known] =
+              yield* sql`SELECT FROM occurrence WHERE task_id = ${task.id} AND key = ${occurrenceKey.manual(id)}`
+            if (known === undefined && (yield* lease.room([task.id])).get(task.id) === 0) {
+              return yield* StepFailed.of(
+                "too_many_runs",
+                `task ${taskId} has as many unfinished runs as ORDINAUT_MAX_UNFINISHED_RUNS allows`
+              )
+            }
             const now = DateTime.toEpochMillis(yield* DateTime.now)
             yield* lease.enqueue([
               {

@@ -34,13 +34,21 @@ export const enqueueStatement = (sql: SqlClient.SqlClient) => (work: ReadonlyArr
       FROM given g
       WHERE g.trigger = 'schedule' OR g.id IN (SELECT run_id FROM guarded)
       ON CONFLICT (task_id, key) DO NOTHING
-      RETURNING id, task_id, agent_id, namespace, hops),
+      RETURNING id, task_id, agent_id, namespace, hops, traceparent),
     told AS (${tellRuns(sql, {
       of: sql.literal("queued"),
       state: sql.literal("'queued'"),
       at: sql`${now}::timestamptz`
     })})
     SELECT id FROM queued`.pipe(Effect.map((rows) => rows.map(({ id }) => id)))
+
+/** One statement that tells of tasks how many more runs each may have, of which at most `most` are unfinished. */
+export const roomStatement = (sql: SqlClient.SqlClient, most: number) => (taskIds: ReadonlyArray<string>) =>
+  sql<{ id: string; unfinished: number }>`
+    SELECT t.id, (SELECT count(*) FROM (SELECT FROM due_work d WHERE d.task_id = t.id LIMIT ${most}) AS u)::integer AS unfinished
+    FROM unnest(${taskIds}::uuid[]) AS t (id)`.pipe(
+    Effect.map((rows) => new Map(rows.map(({ id, unfinished }) => [id, Math.max(0, most - unfinished)])))
+  )
 
 /**
  * The CTE that gives rendered keys their limits: the smallest among the active tasks with the same template, or with the key as it is;

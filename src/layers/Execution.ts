@@ -46,7 +46,7 @@ export const execute = (
     if (ended.at === "waiting") return { until: notPast(work, ended.until) }
     const { error, notBefore } = ended
     if (!isFinal(error, work, plan)) return yield* Effect.fail({ error, notBefore })
-    if (plan.pipeline.failure.steps.length > 0) yield* io.save([], error)
+    if (plan.pipeline.failure.steps.length > 0) yield* Effect.zipRight(run.close, io.save([], error))
     return yield* afterFailure(run, plan, { error, notBefore })
   })
 

@@ -171,9 +171,12 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
   }
 
   return Effect.fnUntraced(function* (
-    decided: ReadonlyArray<Decided>,
+    asked: ReadonlyArray<Decided>,
     cancelable: ReadonlyMap<string, ReadonlyArray<string>>
   ) {
+    const firing = asked.filter(({ decision }) => decision.fires.length > 0)
+    const room = yield* lease.room(firing.map(({ task }) => task.id))
+    const decided = asked.map((one) => withinRoom(one, room.get(one.task.id) ?? Infinity))
     const now = DateTime.toDateUtc(yield* DateTime.now)
     const fires = decided.flatMap(({ decision, ...of }) => decision.fires.map((fire) => ({ ...of, fire })))
     const work = yield* Effect.forEach(fires, (fired) => Effect.map(Ids.next, (id) => workOf(id, fired)))
@@ -189,6 +192,21 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service) => {
     measure(decided, now.getTime())
     return work.flatMap(({ id, task_id }) => (queued.has(id) ? [{ run_id: id, task_id }] : []))
   })
+}
+
+/**
+ * Skips what would be more unfinished runs than the task may have. What replaces them needs no room; of the last occurrences that
+ * `max_runs` allows none is given up, as the schedule is over by them.
+ */
+const withinRoom = (one: Decided, room: number): Decided => {
+  const { decision, origin, task } = one
+  const isLast = origin === undefined && decision.next === null && task.max_runs !== null
+  if (decision.fires.length <= room || decision.cancelUnfinished || isLast) return one
+  const over = decision.fires.slice(room)
+  const [first, last] = [over.at(0), over.at(-1)]
+  if (first === undefined || last === undefined) return one
+  const skip = { reason: "quota" as const, from: first.scheduledFor, to: last.scheduledFor, count: over.length }
+  return { ...one, decision: { ...decision, fires: decision.fires.slice(0, room), skips: [...decision.skips, skip] } }
 }
 
 /** Nobody asked for it: the schedule is over. */

@@ -8,10 +8,10 @@ import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type { Answer } from "../domain/Wait.ts"
 import { archive, endedRow } from "./Archive.ts"
 import { Renewals, storeErrors } from "./Db.ts"
-import { enqueueStatement } from "./Enqueue.ts"
+import { enqueueStatement, roomStatement } from "./Enqueue.ts"
 import * as Metrics from "./Metrics.ts"
 import { promoteStatements } from "./Promotion.ts"
-import { answerStatement, recordStatement } from "./Recording.ts"
+import { answerStatement, recordStatement, takeOverStatement } from "./Recording.ts"
 import { rescueStatement, suspectStatement } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
 import { turnStatement } from "./Turn.ts"
@@ -44,6 +44,8 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
      * replaced. Answers the ids of the runs whose lease still held; of the others nothing was written.
      */
     readonly record: (progress: ReadonlyArray<Progress>) => Effect.Effect<ReadonlySet<string>, StoreUnavailable>
+    /** How many more unfinished runs each of these tasks may have, by `ORDINAUT_MAX_UNFINISHED_RUNS`; 0 where it is full. */
+    readonly room: (taskIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyMap<string, number>, StoreUnavailable>
     /** Gives a run that is queued what an ended one had finished of some steps. Joins the caller's transaction. */
     readonly takeOver: (id: string, from: string, steps: ReadonlyArray<string>) => Effect.Effect<void, StoreUnavailable>
     /**
@@ -106,8 +108,10 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
       const rescue = rescueStatement(sql, leaseFor)
       const chosen = suspectStatement(sql)
       const enqueue = enqueueStatement(sql)
+      const room = roomStatement(sql, yield* Settings.maxUnfinishedRuns)
       const record = recordStatement(sql)
       const answer = answerStatement(sql)
+      const takeOver = takeOverStatement(sql)
       const promote = promoteStatements(sql)
       const archived = archive(sql)
       const now = Effect.map(DateTime.now, DateTime.toDateUtc)
@@ -117,6 +121,8 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
         enqueue: Effect.fn("Lease.enqueue")(function* (work) {
           return work.length === 0 ? [] : yield* enqueue(work, yield* now)
         }, storeErrors),
+
+        room: Effect.fn("Lease.room")((ids) => (ids.length === 0 ? Effect.succeed(new Map()) : room(ids)), storeErrors),
 
         turn: Effect.fn("Lease.turn")(function* (worker, settled, capacity, suspects = false, line = plain) {
           const at = yield* now
@@ -144,13 +150,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           return progress.length === 0 ? new Set<string>() : yield* record(progress, yield* now)
         }, storeErrors),
 
-        takeOver: Effect.fn("Lease.takeOver")(function* (id, from, steps) {
-          yield* sql`
-            INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs,
-              started_at, finished_at)
-            SELECT ${id}, 'step', step_id, item, position, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
-            FROM run_step WHERE run_id = ${from} AND step_id = ANY (${[...steps]}::text[])`
-        }, storeErrors),
+        takeOver: Effect.fn("Lease.takeOver")(takeOver, storeErrors),
 
         answer: Effect.fn("Lease.answer")(function* (answers) {
           if (answers.length === 0) return []

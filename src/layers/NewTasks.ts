@@ -3,6 +3,7 @@ import { SqlError } from "@effect/sql/SqlError"
 import { DateTime, Effect, Either, Schema } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import type { Cursor } from "../domain/Cursor.ts"
+import type { Extension } from "../domain/Extension.ts"
 import type { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import { DuplicateTask, Task, TaskId, TooManyTasks } from "../domain/Task.ts"
 import type { TaskCreate, TaskDefinition } from "../domain/Task.ts"
@@ -13,6 +14,7 @@ import { constraintOf } from "./Db.ts"
 import * as Ids from "./Ids.ts"
 import { tellTasks } from "./Outbox.ts"
 import type * as TaskChecks from "./TaskChecks.ts"
+import type { ToolBinding } from "./ToolBinding.ts"
 import * as TaskRows from "./TaskRows.ts"
 
 /** Why a task is not made. */
@@ -36,6 +38,7 @@ interface Checked {
 }
 
 interface Parts {
+  readonly known: (typeof ToolBinding.Service)["known"]
   readonly checkPayload: ReturnType<typeof TaskChecks.make>["checkPayload"]
   readonly cursorOf: (
     id: string,
@@ -57,14 +60,19 @@ export const againIfTaken = <A, E, R>(change: Effect.Effect<A, E, R>) =>
  * Makes tasks, up to 1,000 at once, since a statement takes at most 65,535 parameters: answers for each the task, or why it is not
  * made. Those that are made are in one transaction.
  */
-export const make = (sql: SqlClient.SqlClient, { checkPayload, cursorOf, defaultTimezone }: Parts) => {
+export const make = (sql: SqlClient.SqlClient, { checkPayload, cursorOf, defaultTimezone, known }: Parts) => {
   const rows = TaskRows.make(sql)
   const conditions = Conditions.make(sql)
   const append = appending(sql)
 
-  const checked = Effect.fnUntraced(function* (actor: Actor, { input, requestId }: Asked, now: number) {
+  const checked = Effect.fnUntraced(function* (
+    actor: Actor,
+    { input, requestId }: Asked,
+    now: number,
+    extensions: ReadonlyMap<string, Extension>
+  ) {
     const definition: TaskDefinition = { ...input, timezone: input.timezone ?? defaultTimezone }
-    const { bound } = yield* checkPayload(actor.namespace, definition.payload, definition.schedule_kind)
+    const { bound } = yield* checkPayload(actor.namespace, definition.payload, definition.schedule_kind, extensions)
     const id = TaskId.make(yield* Ids.next)
     return { id, requestId, definition, bound, cursor: yield* cursorOf(id, definition, now, now) } satisfies Checked
   })
@@ -153,10 +161,14 @@ export const make = (sql: SqlClient.SqlClient, { checkPayload, cursorOf, default
 
   return Effect.fnUntraced(function* (actor: Actor, asked: ReadonlyArray<Asked>) {
     const now = DateTime.toEpochMillis(yield* DateTime.now)
+    const extensions = yield* known(
+      actor.namespace,
+      asked.map(({ input }) => input.payload)
+    )
     const all = yield* Effect.forEach(
       asked,
       (one, index) =>
-        checked(actor, one, now).pipe(
+        checked(actor, one, now, extensions).pipe(
           Effect.map((good): Either.Either<Checked, NotMade> => Either.right(good)),
           Effect.catchTags({
             InvalidSchedule: (error) => Effect.succeed(Either.left(error)),

@@ -11,7 +11,8 @@ interface Change {
 
 /**
  * Appends one batch of state changes of runs to the outbox, topics `ordinaut.run.<state>`; nothing for no rows. A statement, or a
- * CTE of one. The rows have the columns `id`, `task_id`, `agent_id`, `namespace` and `hops` of `due_work`.
+ * CTE of one. The rows have the columns `id`, `task_id`, `agent_id`, `namespace`, `hops` and `traceparent` of
+ * `due_work`.
  */
 export const tellRuns = (
   sql: SqlClient.SqlClient,
@@ -19,7 +20,7 @@ export const tellRuns = (
 ) => sql`
   INSERT INTO outbox (size, entries, at)
   SELECT count(*), jsonb_agg(jsonb_build_object('id', gen_random_uuid(), 'topic', 'ordinaut.run.' || ${state}, 'namespace', r.namespace,
-    'agent_id', r.agent_id, 'at', ${at}, 'hops', r.hops,
+    'agent_id', r.agent_id, 'at', ${at}, 'hops', r.hops, 'traceparent', r.traceparent,
     'payload', jsonb_build_object('run_id', r.id, 'task_id', r.task_id, 'state', ${state}, 'error', ${error}))), max(${at})
   FROM ${of} AS r HAVING count(*) > 0`
 

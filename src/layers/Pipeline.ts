@@ -26,6 +26,8 @@ export type PartEnd =
 export interface PipelineRun {
   /** Runs the steps from the first that is not finished. Every step that ends is noted before another starts. */
   readonly main: Effect.Effect<PartEnd>
+  /** Notes that nothing of `main` is waited for any more. */
+  readonly close: Effect.Effect<void>
   /** Likewise the steps of `on_failure`. */
   readonly failure: Effect.Effect<PartEnd>
 }
@@ -69,6 +71,7 @@ export class Pipeline extends Context.Tag("ordinaut/Pipeline")<
               found === null
                 ? Effect.suspend(() => run(plan.pipeline.main)).pipe(Effect.withSpan("Pipeline.main"))
                 : run(plan.pipeline.main),
+            close: Effect.suspend(() => cancelWaits(running)),
             failure: Effect.suspend(() => {
               running.state.closeMain()
               return run(plan.pipeline.failure)
@@ -88,7 +91,11 @@ const inOrder = (running: Running, steps: ReadonlyArray<CheckedStep>): Effect.Ef
     for (let step = steps[index]; step !== undefined; step = steps[index]) {
       index++
       if (state.finished.has(step.id)) {
-        index = state.jumps.get(step.id) ?? index
+        const target = state.jumps.get(step.id)
+        if (target === undefined) continue
+        // A run that takes over a failure jumps by it again.
+        yield* skip(running, steps.slice(index, target))
+        index = target
         continue
       }
       const end = yield* runStep(running, step)
@@ -103,13 +110,31 @@ const inOrder = (running: Running, steps: ReadonlyArray<CheckedStep>): Effect.Ef
 
 const skip = ({ io, state }: Running, jumped: ReadonlyArray<CheckedStep>) =>
   Effect.forEach(
-    jumped,
+    jumped.filter(({ id }) => !state.finished.has(id)),
     (step) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         state.remember(step, null, null)
-        return io.note(skippedRecord(step, now))
+        return io.note(emptyRecord(step, "skipped", now))
       }),
     { discard: true }
+  )
+
+/** Cancels what waits: nobody is asked for it any more. */
+const cancelWaits = ({ io, state }: Running): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.forEach(
+      state.waiting(),
+      ({ call, item, step }) =>
+        io.note({
+          ...emptyRecord(step, "canceled", now),
+          item,
+          attempt: call.calls,
+          input: call.input,
+          error: call.error,
+          started_at: call.since ?? now
+        }),
+      { discard: true }
+    )
   )
 
 /**
@@ -174,12 +199,12 @@ const mayHaveCome = (io: RunIo, until: number | null): Effect.Effect<void> =>
       : Effect.raceFirst(io.signaled, Effect.sleep(Duration.millis(Math.max(0, until - now))))
   )
 
-const skippedRecord = (step: CheckedStep, now: number): StepRecord => ({
+const emptyRecord = (step: CheckedStep, state: "canceled" | "skipped", now: number): StepRecord => ({
   step_id: step.id,
   position: step.index,
   item: -1,
   uses: step.uses,
-  state: "skipped",
+  state,
   attempt: 0,
   input: null,
   output: null,

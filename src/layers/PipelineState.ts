@@ -120,6 +120,22 @@ export class PipelineState {
     this.#open.set(callKey({ step_id: step.id, item }), call)
   }
 
+  /** The calls of the main steps that wait; with those of elements, their step, which ends with them. */
+  waiting(): ReadonlyArray<{ readonly step: CheckedStep; readonly item: number; readonly call: OpenCall }> {
+    return this.#plan.pipeline.main.steps.flatMap((step) => {
+      if (this.finished.has(step.id)) return []
+      const prefix = callKey({ step_id: step.id, item: -1 }).slice(0, -"-1".length)
+      const calls = [...this.#open].flatMap(([key, call]) =>
+        key.startsWith(prefix) && call.since !== null ? [{ step, item: Number(key.slice(prefix.length)), call }] : []
+      )
+      const open = calls.filter(({ item }) => !this.elementsOf(step).has(item))
+      const [first] = open
+      if (first === undefined || first.item < 0) return open
+      const since = this.firstElementAt(step) ?? first.call.since
+      return [...open, { step, item: -1, call: { calls: 0, input: null, error: null, since } }]
+    })
+  }
+
   elementsOf(step: CheckedStep): ReadonlyMap<number, Element> {
     return this.#elements.get(step.id) ?? new Map()
   }

@@ -68,7 +68,7 @@ export const recordStatement = (sql: SqlClient.SqlClient) => (progress: Readonly
       -- The number of its leases goes on: who still works for the wait before is fenced off by it.
       ON CONFLICT (run_id, step_id, item) DO UPDATE SET id = excluded.id, kind = excluded.kind, tool = excluded.tool,
         detail = excluded.detail, expires_at = excluded.expires_at, created_at = excluded.created_at, result = NULL,
-        locked_by = NULL, locked_until = NULL),
+        locked_by = NULL, locked_until = NULL, sealed = NULL, data_key = NULL, key_id = NULL),
     ${usedCte(
       sql,
       progress.flatMap(({ usage = [] }) => usage)
@@ -105,9 +105,18 @@ export const answerStatement = (sql: SqlClient.SqlClient) => (answers: ReadonlyA
     WITH given AS MATERIALIZED (
       SELECT * FROM jsonb_to_recordset(${JSON.stringify(answers)}::jsonb) AS g (id uuid, result jsonb)),
     answered AS (
-      UPDATE pending_item p SET result = g.result, locked_until = NULL FROM given g
+      UPDATE pending_item p SET result = g.result, locked_until = NULL, sealed = NULL, data_key = NULL, key_id = NULL FROM given g
       WHERE p.id = g.id AND p.result IS NULL RETURNING p.id, p.run_id),
     signaled AS (
       UPDATE due_work SET signals = signals + 1, state = CASE state WHEN 'parked' THEN 'ready' ELSE state END
       WHERE id = ANY (ARRAY(SELECT run_id FROM answered)))
     SELECT id FROM answered`.pipe(Effect.map((rows) => rows.map(({ id }) => id)))
+
+/** One statement that gives a run what another one, which is over, had finished of some steps. */
+export const takeOverStatement =
+  (sql: SqlClient.SqlClient) => (id: string, from: string, steps: ReadonlyArray<string>) =>
+    sql`
+    INSERT INTO live_step (run_id, kind, step_id, item, position, uses, state, attempt, input, output, error, simulated, logs,
+      started_at, finished_at)
+    SELECT ${id}, 'step', step_id, item, position, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
+    FROM run_step WHERE run_id = ${from} AND step_id = ANY (${[...steps]}::text[])`.pipe(Effect.asVoid)

@@ -10,7 +10,7 @@ import { keptSteps, NotRetryable, RunExpired } from "../domain/Rerun.ts"
 import type { Rerun } from "../domain/Rerun.ts"
 import { RunId, RunNotFound } from "../domain/Run.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
-import { InvalidField, TaskCanceled } from "../domain/Task.ts"
+import { InvalidField, TaskCanceled, TooManyRuns } from "../domain/Task.ts"
 import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
 import * as Firing from "./Firing.ts"
@@ -33,7 +33,10 @@ export class Reruns extends Context.Tag("ordinaut/Reruns")<
       runId: string,
       rerun: Rerun,
       traceparent: string | null
-    ) => Effect.Effect<RunId, RunNotFound | RunExpired | NotRetryable | TaskCanceled | InvalidField | StoreUnavailable>
+    ) => Effect.Effect<
+      RunId,
+      RunNotFound | RunExpired | NotRetryable | TaskCanceled | TooManyRuns | InvalidField | StoreUnavailable
+    >
   }
 >() {
   static readonly layer = Layer.effect(
@@ -61,7 +64,7 @@ export class Reruns extends Context.Tag("ordinaut/Reruns")<
           }
           const id = yield* Ids.next
           yield* Effect.gen(function* () {
-            const source = yield* runs.get(actor, runId)
+            const source = yield* runs.get(actor, runId, "none")
             const refuse = (reason: NotRetryable["reason"]) =>
               new NotRetryable({ run_id: source.id, state: source.state, reason })
             if (source.finished_at === null) return yield* refuse("run_unfinished")
@@ -92,6 +95,7 @@ export class Reruns extends Context.Tag("ordinaut/Reruns")<
                   FROM event e WHERE e.id = ${source.event_id}) AS event,
                 (SELECT input FROM occurrence WHERE task_id = ${task.id} AND run_id = ${runId}) AS input,
                 (SELECT count(*)::integer FROM occurrence WHERE task_id = ${task.id} AND key LIKE ${`r:${runId}:%`}) AS n`
+            if ((yield* lease.room([task.id])).get(task.id) === 0) return yield* new TooManyRuns({ task_id: task.id })
             yield* lease.enqueue([
               {
                 ...Firing.workFor(id, task, {

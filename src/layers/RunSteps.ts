@@ -1,13 +1,17 @@
 import * as Model from "@effect/sql/Model"
 import type * as SqlClient from "@effect/sql/SqlClient"
-import { Effect, Schema } from "effect"
+import { Effect, Schema, Struct } from "effect"
 import { MadeJson } from "../domain/Json.ts"
 import { LogLine, RunError, RunItem, StepState } from "../domain/Run.ts"
-import type { RunStep } from "../domain/Run.ts"
+import type { RunStep, ShownValues } from "../domain/Run.ts"
 import { namesOf } from "../domain/RunOutput.ts"
 import type { StepNames } from "../domain/RunOutput.ts"
 
 const at = Schema.NullOr(Model.DateTimeFromDate)
+
+/** Bytes of inputs and outputs that a run shows with its steps without being asked, and of one that it shows in any event. */
+const shownTogether = 1_048_576
+const shownAlways = 16_384
 
 const StepRow = Schema.Struct({
   step_id: Schema.String,
@@ -18,6 +22,8 @@ const StepRow = Schema.Struct({
   output: MadeJson,
   error: Schema.NullOr(RunError),
   simulated: Schema.Boolean,
+  input_omitted: Schema.Boolean,
+  output_omitted: Schema.Boolean,
   logs: Schema.NullOr(Schema.Array(LogLine)),
   started_at: at,
   finished_at: at
@@ -45,14 +51,27 @@ const decodeItems = Schema.decodeUnknown(
 
 /** Reads the steps of runs and the elements that these ran over, live and past as one. */
 export const make = (sql: SqlClient.SqlClient) => {
-  /** The steps that have begun, each with its last state. */
-  const ended = (id: string) =>
-    sql`
-      SELECT step_id, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
-      FROM live_step WHERE run_id = ${id} AND kind = 'step' AND item = -1
-      UNION ALL
-      SELECT step_id, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at
-      FROM run_step WHERE run_id = ${id} AND item = -1`.pipe(Effect.flatMap(decodeSteps))
+  /** The steps that have begun, each with its last state; what is told to be omitted is null, save an output that its run shows. */
+  const ended = (id: string, values: ShownValues | undefined) => {
+    const omitted = (size: string) =>
+      values === undefined
+        ? sql`(${sql(size)} > ${shownAlways} AND sum(input_size + output_size) OVER () > ${shownTogether})`
+        : sql`(${values === "none"} AND ${sql(size)} > 0)`
+    const columns =
+      sql.literal(`step_id, uses, state, attempt, input, output, error, simulated, logs, started_at, finished_at,
+        coalesce(octet_length(nullif(input, 'null')::text), 0) AS input_size,
+        coalesce(octet_length(nullif(output, 'null')::text), 0) AS output_size`)
+    return sql`
+      SELECT step_id, uses, state, attempt, error, simulated, logs, started_at, finished_at, input_omitted, output_omitted,
+        CASE WHEN NOT input_omitted THEN input END AS input, CASE WHEN NOT ${values === "none"} THEN output END AS output
+      FROM (
+        SELECT *, ${omitted("input_size")} AS input_omitted, ${omitted("output_size")} AS output_omitted FROM (
+          SELECT ${columns} FROM live_step WHERE run_id = ${id} AND kind = 'step' AND item = -1
+          UNION ALL
+          SELECT ${columns} FROM run_step WHERE run_id = ${id} AND item = -1) AS known) AS told`.pipe(
+      Effect.flatMap(decodeSteps)
+    )
+  }
 
   /** How many elements of each step there are, and how they ended. */
   const elements = (id: string) =>
@@ -122,10 +141,16 @@ export const stepsOf = (
           started_at: count?.started_at ?? null,
           finished_at: null,
           simulated: count?.simulated ?? false,
+          omitted: [],
           items
         }
       : {
-          ...step,
+          ...Struct.omit(step, "input_omitted", "output_omitted"),
+          output: step.output_omitted ? null : step.output,
+          omitted: [
+            ...(step.input_omitted ? (["input"] as const) : []),
+            ...(step.output_omitted ? (["output"] as const) : [])
+          ],
           // Under way when its worker was lost: the run waits to be leased again.
           state: step.state === "running" && row.state === "queued" ? "pending" : step.state,
           id,

@@ -9,7 +9,7 @@ import type { Page, PageRequest } from "../domain/Page.ts"
 import { pageOf } from "../domain/Page.ts"
 import { Attempt, RunFinished, RunItem, RunNotFound, RunState, RunSummary, StepNotFound } from "../domain/Run.ts"
 import { outputOf, StepNames } from "../domain/RunOutput.ts"
-import type { Run, Trigger } from "../domain/Run.ts"
+import type { Run, ShownValues, Trigger } from "../domain/Run.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
@@ -36,7 +36,8 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
       filter: RunFilter,
       page: PageRequest
     ) => Effect.Effect<Page<RunSummary>, StoreUnavailable>
-    readonly get: (actor: Actor, id: string) => Effect.Effect<Run, RunNotFound | StoreUnavailable>
+    /** With as much of its inputs and outputs as `values` says. */
+    readonly get: (actor: Actor, id: string, values?: ShownValues) => Effect.Effect<Run, RunNotFound | StoreUnavailable>
     /**
      * The elements of a step that runs over an array, in order, at most `limit` behind index `after` (-1: from the first), and the
      * `after` of the next page, null at the end.
@@ -102,13 +103,15 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
         return given?.ids ?? [event_id]
       })
 
-      const one = Effect.fnUntraced(function* (actor: Actor, id: string) {
+      const one = Effect.fnUntraced(function* (actor: Actor, id: string, values?: ShownValues) {
         const [row] = isId(id) ? yield* both(sql`id = ${id} AND ${visible(actor)}`, 1) : []
         if (row === undefined) return yield* new RunNotFound({ run_id: id })
-        const recorded = yield* steps.ended(id)
+        const recorded = yield* steps.ended(id, values)
         const attempts = row.attempts ?? [...(yield* pastAttempts(id)), ...underWay(row)]
         const output =
-          row.finished_at === null || row.state === "skipped" ? null : outputOf(row.pipeline ?? [], recorded)
+          row.finished_at === null || row.state === "skipped" || values === "none"
+            ? null
+            : outputOf(row.pipeline ?? [], recorded)
         return {
           ...row,
           event_ids: yield* eventIds(row),
@@ -139,7 +142,7 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
         get: Effect.fn("Runs.get")(one, storeErrors),
 
         items: Effect.fn("Runs.items")(function* (actor, id, stepId, after, limit) {
-          const run = yield* one(actor, id)
+          const run = yield* one(actor, id, "none")
           if (!run.steps.some((step) => step.id === stepId))
             return yield* new StepNotFound({ run_id: id, step_id: stepId })
           const found = yield* steps.page(id, stepId, after, limit)
@@ -149,10 +152,10 @@ export class Runs extends Context.Tag("ordinaut/Runs")<
 
         cancel: Effect.fn("Runs.cancel")(function* (actor, id) {
           const run = yield* Effect.gen(function* () {
-            const before = yield* one(actor, id)
+            const before = yield* one(actor, id, "none")
             const { asked, ended } = yield* lease.cancel([id])
             if (asked.length + ended.length === 0) {
-              const { state } = yield* one(actor, id)
+              const { state } = yield* one(actor, id, "none")
               return yield* new RunFinished({ run_id: id, state })
             }
             yield* audit.record({

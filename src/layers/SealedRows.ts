@@ -11,12 +11,12 @@ interface Row extends Omit<Sealed, "sealed"> {
 
 /**
  * Seals the data keys of a table's rows, for its owner, under the first master key where an older one sealed them; answers how
- * many. A row that does not open is left as it is, and so is one that is changed meanwhile.
+ * many. A row that does not open is left as it is, and so is one that is changed meanwhile. `named` is the column that names a row.
  */
-export const reseal = (sql: SqlClient.SqlClient, sealing: Sealing, table: string) =>
+export const reseal = (sql: SqlClient.SqlClient, sealing: Sealing, table: string, named = "name") =>
   Effect.gen(function* () {
     const old = yield* sql<Row>`
-      SELECT namespace, name, data_key, key_id FROM ${sql(table)} WHERE key_id = ANY (${sealing.olderIds}::text[])`
+      SELECT namespace, ${sql(named)} AS name, data_key, key_id FROM ${sql(table)} WHERE key_id = ANY (${sealing.olderIds}::text[])`
     const enter = Audit.appending(sql)
     let moved = 0
     for (const { name, namespace, ...stored } of old) {
@@ -26,7 +26,7 @@ export const reseal = (sql: SqlClient.SqlClient, sealing: Sealing, table: string
       const changed = yield* Effect.gen(function* () {
         const rows = yield* sql`
           UPDATE ${sql(table)} SET data_key = ${data_key}, key_id = ${key_id}
-          WHERE namespace = ${namespace} AND name = ${name} AND data_key = ${stored.data_key} RETURNING id`
+          WHERE namespace = ${namespace} AND ${sql(named)} = ${name} AND data_key = ${stored.data_key} RETURNING id`
         yield* enter(rows.map(() => entry(table, namespace, name, stored.key_id, key_id)))
         return rows
       }).pipe(sql.withTransaction)

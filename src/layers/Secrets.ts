@@ -14,6 +14,7 @@ import { InvalidField } from "../domain/Task.ts"
 import type { Template } from "../domain/Template.ts"
 import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
+import * as HandedOut from "./HandedOut.ts"
 import * as Ids from "./Ids.ts"
 import { MasterKey } from "./MasterKey.ts"
 import { reseal } from "./SealedRows.ts"
@@ -63,7 +64,7 @@ export class Secrets extends Context.Tag("ordinaut/Secrets")<
       target: Target,
       written?: Template
     ) => Effect.Effect<Revealed, StepFailed | StoreUnavailable>
-    /** Seals what an older master key sealed under the first one; answers how many. */
+    /** Seals what an older master key sealed under the first one, and what was handed out likewise; answers how many. */
     readonly reseal: Effect.Effect<number, StoreUnavailable>
   }
 >() {
@@ -186,7 +187,11 @@ export class Secrets extends Context.Tag("ordinaut/Secrets")<
         ),
         reveal,
 
-        reseal: reseal(sql, sealing, "secret")
+        reseal: Effect.zipWith(
+          reseal(sql, sealing, "secret"),
+          HandedOut.reseal(sql, sealing),
+          (own, handed) => own + handed
+        )
       })
     })
   )

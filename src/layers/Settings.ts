@@ -173,6 +173,15 @@ export const unknownTools = choice(
   "what becomes of a tool that no extension brings"
 )
 
+/** Unfinished runs of one task, whatever starts them. */
+export const maxUnfinishedRuns = integer(
+  "ORDINAUT_MAX_UNFINISHED_RUNS",
+  10_000,
+  1,
+  1_000_000,
+  "unfinished runs of one task; what would be more is refused, or recorded as skipped"
+)
+
 const privateForm = "ORDINAUT_ALLOW_PRIVATE_TARGETS takes hosts, addresses and CIDR ranges with commas between"
 
 /** What the calls of tools may reach though it is not public. */

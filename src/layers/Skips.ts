@@ -1,5 +1,6 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { Effect } from "effect"
+import { mostHops } from "../domain/Event.ts"
 import type { Decided, Origin } from "./Decided.ts"
 import * as Ids from "./Ids.ts"
 import { tellRuns } from "./Outbox.ts"
@@ -7,7 +8,7 @@ import type { ScheduledTask } from "./TaskRows.ts"
 
 const columns = `id uuid, task_id uuid, key text, trigger text, event_id uuid, hops smallint, agent_id uuid, namespace text,
   task_version integer, scheduled_for timestamptz(3), due_at timestamptz(3), priority smallint, skip_reason text, skipped_count integer,
-  skipped_from timestamptz(3), skipped_to timestamptz(3), input jsonb`
+  skipped_from timestamptz(3), skipped_to timestamptz(3), input jsonb, traceparent text`
 
 /** What is refused because the chain of runs and events that led to it is too long. */
 export interface Refused {
@@ -37,7 +38,8 @@ const rowOf = (id: string, task: ScheduledTask, origin: Origin, scheduledFor: nu
   task_version: task.version,
   scheduled_for: new Date(scheduledFor),
   priority: task.priority,
-  input: origin.input ?? null
+  input: origin.input ?? null,
+  traceparent: origin.traceparent ?? null
 })
 
 /** The statements that record occurrences which never become due work, as runs that are over; within the caller's transaction. */
@@ -49,6 +51,8 @@ export const make = (sql: SqlClient.SqlClient) => ({
       ({ skip, task, ...one }) =>
         Effect.map(Ids.next, (id) => ({
           ...rowOf(id, task, one.origin ?? origin, skip.to),
+          // What a full task says of itself starts nothing: two that hear each other would fill the history instead.
+          ...(skip.reason === "quota" ? { hops: mostHops + 1 } : {}),
           skip_reason: skip.reason,
           skipped_count: skip.count,
           skipped_from: new Date(skip.from),
@@ -65,9 +69,10 @@ export const make = (sql: SqlClient.SqlClient) => ({
         SELECT task_id, key, id, input, ${now} FROM skipped WHERE input IS NOT NULL ON CONFLICT (task_id, key) DO NOTHING)
       INSERT INTO task_run (id, task_id, key, agent_id, namespace, task_version, trigger, state, scheduled_for, due_at, priority,
         attempt, attempts, lease_no, crashes, finished_at, simulated, event_id, skip_reason, skipped_count, skipped_from, skipped_to,
-        created_at)
+        trace_id, created_at)
       SELECT id, task_id, key, agent_id, namespace, task_version, trigger, 'skipped', scheduled_for, scheduled_for, priority,
-        1, '[]', 0, 0, ${now}, false, event_id, skip_reason, skipped_count, skipped_from, skipped_to, ${now}
+        1, '[]', 0, 0, ${now}, false, event_id, skip_reason, skipped_count, skipped_from, skipped_to,
+        split_part(traceparent, '-', 2), ${now}
       FROM skipped`
   }),
 
@@ -95,9 +100,9 @@ export const make = (sql: SqlClient.SqlClient) => ({
         error: sql.literal("r.error")
       })})
       INSERT INTO task_run (id, task_id, key, agent_id, namespace, task_version, trigger, state, scheduled_for, due_at, priority,
-        attempt, attempts, lease_no, crashes, finished_at, error, simulated, event_id, created_at)
+        attempt, attempts, lease_no, crashes, finished_at, error, simulated, event_id, trace_id, created_at)
       SELECT id, task_id, key, agent_id, namespace, task_version, trigger, 'failed', scheduled_for, due_at, priority,
-        1, '[]', 0, 0, ${now}, error, false, event_id, ${now}
+        1, '[]', 0, 0, ${now}, error, false, event_id, split_part(traceparent, '-', 2), ${now}
       FROM refused`
   })
 })

@@ -159,6 +159,7 @@ export const runStep = (running: Running, step: CheckedStep): Effect.Effect<Step
           if (onItemError === "fail") {
             failure.first ??= new StepFailed({ ...result.left, message: `element ${index}: ${result.left.message}` })
           }
+          state.rememberCall(step, index, { calls: call.calls, input, error, since: null })
           yield* note(index, { state: "failed", input, output: null, error, attempt: call.calls }, beginning)
           if (onItemError === "continue")
             state.rememberElement(step, index, { output: null, error, simulated: false, started_at: beginning })

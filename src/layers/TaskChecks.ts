@@ -5,6 +5,7 @@ import { InvalidPipeline } from "../domain/PipelineSpec.ts"
 import type { PipelineSpec } from "../domain/PipelineSpec.ts"
 import type { ScheduleKind } from "../domain/ScheduleSpec.ts"
 import * as TriggerSpec from "../domain/TriggerSpec.ts"
+import type { Extension } from "../domain/Extension.ts"
 import type { ToolBinding } from "./ToolBinding.ts"
 
 const place = "/payload/trigger"
@@ -17,15 +18,20 @@ export const checkTrigger = ({ trigger }: PipelineSpec, kind: ScheduleKind): Eit
 
 /** What is asked of a payload before it is stored, and what a revision is bound to. */
 export const make = (sql: SqlClient.SqlClient, bind: (typeof ToolBinding.Service)["bind"]) => {
-  /** Checks the whole payload of a task of a kind. */
-  const checkPayload = Effect.fnUntraced(function* (namespace: string, payload: PipelineSpec, kind: ScheduleKind) {
+  /** Checks the whole payload of a task of a kind; `known` as for `ToolBinding.bind`. */
+  const checkPayload = Effect.fnUntraced(function* (
+    namespace: string,
+    payload: PipelineSpec,
+    kind: ScheduleKind,
+    known?: ReadonlyMap<string, Extension>
+  ) {
     const pipeline = yield* Either.mapLeft(
       check(payload, "/payload"),
       ({ errors }) =>
         new InvalidPipeline({ errors: [...errors, ...TriggerSpec.problemsOf(payload.trigger, kind, place)] })
     )
     yield* checkTrigger(payload, kind)
-    return { bound: yield* bind(namespace, pipeline, "/payload"), pipeline }
+    return { bound: yield* bind(namespace, pipeline, "/payload", known), pipeline }
   })
 
   return {

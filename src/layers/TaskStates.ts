@@ -6,7 +6,14 @@ import type { JsonObject } from "../domain/Json.ts"
 import { RunId } from "../domain/Run.ts"
 import { dueAt } from "../domain/ScheduleSpec.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
-import { DuplicateRun, InvalidField, NothingToSnooze, TaskCanceled, VersionMismatch } from "../domain/Task.ts"
+import {
+  DuplicateRun,
+  InvalidField,
+  NothingToSnooze,
+  TaskCanceled,
+  TooManyRuns,
+  VersionMismatch
+} from "../domain/Task.ts"
 import type { MisfirePolicy, Snooze, Task, TaskNotFound, TaskStatus } from "../domain/Task.ts"
 import * as TaskSchedule from "../domain/TaskSchedule.ts"
 import { Audit } from "./Audit.ts"
@@ -55,7 +62,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
       id: string,
       params: JsonObject | null,
       traceparent: string | null
-    ) => Effect.Effect<RunId, TaskNotFound | TaskCanceled | DuplicateRun | StoreUnavailable>
+    ) => Effect.Effect<RunId, TaskNotFound | TaskCanceled | DuplicateRun | TooManyRuns | StoreUnavailable>
   }
 >() {
   static readonly layer = Layer.effect(
@@ -256,6 +263,7 @@ export class TaskStates extends Context.Tag("ordinaut/TaskStates")<
                 within_seconds: task.dedupe_window_seconds
               })
             }
+            if ((yield* lease.room([task.id])).get(task.id) === 0) return yield* new TooManyRuns({ task_id: task.id })
             yield* lease.enqueue([
               {
                 ...Firing.workFor(runId, task, { params }),

@@ -87,7 +87,8 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
       const conditions = Conditions.make(sql)
       const listeners = Listeners.make(sql, lease)
 
-      const { checkPayload, rebound } = TaskChecks.make(sql, (yield* ToolBinding).bind)
+      const { bind, known } = yield* ToolBinding
+      const { checkPayload, rebound } = TaskChecks.make(sql, bind)
 
       const cursorOf = (
         id: string,
@@ -142,7 +143,7 @@ export class Tasks extends Context.Tag("ordinaut/Tasks")<
         if (other !== undefined) return yield* new DuplicateTask({ task_id: TaskId.make(other.id), dedupe_key: key })
       })
 
-      const createAll = NewTasks.make(sql, { checkPayload, cursorOf, defaultTimezone })
+      const createAll = NewTasks.make(sql, { known, checkPayload, cursorOf, defaultTimezone })
       const create = yield* sharing(
         ({ actor }: NewTasks.Asked & { readonly actor: Actor }) => actor.id,
         (asked) => createAll(asked[0].actor, asked)

@@ -2,7 +2,6 @@ import { Context, Effect, Layer } from "effect"
 import type { CheckedStep } from "../domain/CheckedPipeline.ts"
 import type { DueWork } from "../domain/DueWork.ts"
 import type { ToolSpec } from "../domain/Extension.ts"
-import type { JsonObject, JsonValue } from "../domain/Json.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { NewWait } from "../domain/Wait.ts"
 import { AwaitedEvents } from "./AwaitedEvents.ts"
@@ -11,6 +10,7 @@ import { CoreToolset } from "./CoreToolset.ts"
 import { ExtensionTools } from "./ExtensionTools.ts"
 import { JsonSchemas } from "./JsonSchemas.ts"
 import type { Plan } from "./Plans.ts"
+import { fits } from "./SchemaFit.ts"
 import * as Retries from "./Retries.ts"
 import * as Settings from "./Settings.ts"
 import { simulation } from "./SimulatedTool.ts"
@@ -51,23 +51,6 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
       const budgets = yield* Budgets
       const unknown = plainTool("simulated", { computes: true, call: simulation(undefined) })
 
-      const fits =
-        (code: "tool_input_invalid" | "tool_output_invalid", all: ReadonlyArray<JsonObject | undefined>) =>
-        (value: JsonValue) =>
-          Effect.forEach(
-            all.flatMap((schema) => (schema === undefined ? [] : [schema])),
-            (schema) =>
-              schemas.validate(schema, value).pipe(
-                Effect.catchTag("SchemaRefused", ({ message }) =>
-                  StepFailed.of(code, `cannot be judged by its schema, which ${message}`)
-                ),
-                Effect.flatMap(([problem]) =>
-                  problem === undefined ? Effect.void : StepFailed.of(code, `${problem.path}: ${problem.message}`)
-                )
-              ),
-            { discard: true }
-          )
-
       /** The tool with the schemas of the step and its own; what is simulated stands for every output. */
       const checked = (tool: Tool, { inputSchema, outputSchema }: CheckedStep, spec: ToolSpec | undefined): Tool => ({
         ...tool,
@@ -75,11 +58,11 @@ export class Tools extends Context.Tag("ordinaut/Tools")<
         computes:
           tool.computes &&
           [inputSchema, outputSchema, spec?.input_schema, spec?.output_schema].every((one) => one === undefined),
-        checkInput: fits("tool_input_invalid", [inputSchema, spec?.input_schema]),
+        checkInput: fits(schemas, "tool_input_invalid", [inputSchema, spec?.input_schema]),
         checkOutput:
           tool.kind === "simulated"
             ? tool.checkOutput
-            : fits("tool_output_invalid", [outputSchema, spec?.output_schema])
+            : fits(schemas, "tool_output_invalid", [outputSchema, spec?.output_schema])
       })
 
       const find = Effect.fnUntraced(function* ({ bound }: Plan, namespace: string, step: CheckedStep) {

@@ -1,8 +1,9 @@
 import * as Model from "@effect/sql/Model"
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Clock, Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
+import { Clock, Context, DateTime, Duration, Effect, Layer, Schema, Struct } from "effect"
 import type { Actor } from "../domain/Agent.ts"
 import { redact, redactText, substitute } from "../domain/SecretReferences.ts"
+import type { UsedValues } from "../domain/SecretReferences.ts"
 import { isRetryable } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { bytesOf, dayOf } from "../domain/Usage.ts"
@@ -12,7 +13,11 @@ import type { WorkDone, WorkFailed, WorkHeartbeat, WorkKept, WorkWanted } from "
 import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
 import { Draining } from "./Draining.ts"
+import * as HandedOut from "./HandedOut.ts"
 import { Lease } from "./Lease.ts"
+import * as LeaseTokens from "./LeaseTokens.ts"
+import { MasterKey } from "./MasterKey.ts"
+import * as Sealing from "./Sealing.ts"
 import { Secrets } from "./Secrets.ts"
 import { countUsage } from "./Usages.ts"
 import { Wakeups } from "./Wakeups.ts"
@@ -29,6 +34,7 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
      * `wait_seconds` for the first item.
      */
     readonly lease: (actor: Actor, wanted: WorkWanted) => Effect.Effect<ReadonlyArray<WorkItem>, StoreUnavailable>
+    /** Keeps an item, or says that its run is canceled: also once that has ended by it, and nothing is left to keep. */
     readonly heartbeat: (
       actor: Actor,
       id: string,
@@ -57,18 +63,27 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
       const draining = yield* Draining
       const secrets = yield* Secrets
       const audit = yield* Audit
+      const keys = yield* MasterKey
+      const handedOut = HandedOut.make(sql, Sealing.make(keys.derive("secret")))
+      const tokens = LeaseTokens.make(keys.derive("work"))
+
+      /** What a token of the agent says; null for one of another item. */
+      const tokenOf = (actor: Actor, id: string, token: string) => {
+        const found = tokens.read(actor.id, token)
+        return found?.id === id ? found : null
+      }
 
       /** Whether the item is the agent's by this token, at this instant. */
       const held = (actor: Actor, id: string, token: string, now: Date) => sql`
         p.id = ${id} AND p.kind = 'tool' AND p.result IS NULL AND p.namespace = ${actor.namespace} AND p.locked_by = ${actor.id}
-        AND p.locked_until > ${now} AND p.lease_no::text = ${tokenNumber(id, token)}`
+        AND p.locked_until > ${now} AND p.lease_no = ${tokenOf(actor, id, token)?.lease ?? null}`
 
       /** The values of the secrets that a step may hand to its tool; of one that it may not any more there is none. */
       const valuesOf = (namespace: string, tool: string, names: ReadonlyArray<string>) =>
         Effect.forEach(names, (name) =>
           secrets.reveal(namespace, `secret://${name}`, { tool, host: null }).pipe(
             Effect.map(({ used }) => [...used]),
-            // Each by itself: one that is gone leaves the others to be taken out of what comes back.
+            // Each by itself: of one that is gone the reference stands in the input.
             Effect.catchTag("StepFailed", () => Effect.succeed([]))
           )
         ).pipe(Effect.map((found): ReadonlyMap<string, string> => new Map(found.flat())))
@@ -86,7 +101,7 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
               AND ${actor.name} = ANY (e.served_by) AND ${chosen}
               AND (p.locked_until IS NULL OR p.locked_until <= ${now}) AND (p.expires_at IS NULL OR p.expires_at > ${now})
             ORDER BY p.created_at, p.id LIMIT ${limit} FOR UPDATE OF p SKIP LOCKED))
-          RETURNING p.id, p.id || ':' || p.lease_no AS lease_token, p.tool, p.detail -> 'input' AS input,
+          RETURNING p.id, p.tool, p.detail -> 'input' AS input,
             coalesce(p.detail -> 'secrets', '[]') AS secrets, p.run_id, p.step_id,
             nullif(p.item, -1) AS index, p.detail ->> 'idempotency_key' AS idempotency_key,
             (p.detail ->> 'attempt')::integer AS attempt, p.lease_no AS lease, p.locked_until AS lease_until`
@@ -94,12 +109,17 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
           if (items.length > 0) yield* audit.record(entry(actor, "work.leased", "agent", actor.id, { items }))
           return leased
         }).pipe(sql.withTransaction)
-        return yield* Effect.forEach(yield* decodeItems(rows), ({ secrets: names, ...item }) =>
-          Effect.map(valuesOf(actor.namespace, item.tool, names), (values) => ({
-            ...item,
-            input: substitute(item.input, values)
-          }))
+        const items = yield* Effect.forEach(yield* decodeItems(rows), ({ secrets: names, ...item }) =>
+          Effect.gen(function* () {
+            const values = yield* valuesOf(actor.namespace, item.tool, names)
+            // Kept before it leaves.
+            if (values.size > 0 && !(yield* handedOut.keep(actor.namespace, item.id, item.lease, [...values])))
+              return []
+            const lease_token = tokens.of(actor.id, { id: item.id, lease: item.lease, runId: item.run_id })
+            return [{ ...item, lease_token, input: substitute(item.input, values) }]
+          })
         )
+        return items.flat()
       })
 
       const finish = Effect.fnUntraced(function* (actor: Actor, id: string, token: string, result: WaitResult) {
@@ -109,13 +129,20 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
             agent_id: string
             tool: string
             leased_at: Date | null
-            secrets: ReadonlyArray<string>
           }>`
-            SELECT p.agent_id, p.tool, p.leased_at, coalesce(p.detail -> 'secrets', '[]') AS secrets FROM pending_item p
+            SELECT p.agent_id, p.tool, p.leased_at FROM pending_item p
             WHERE ${held(actor, id, token, now)} FOR UPDATE`
           if (mine === undefined) return []
-          const used = yield* valuesOf(actor.namespace, mine.tool, mine.secrets)
-          const answers = yield* store.answer([{ id, result: concealed(result, used) }])
+          const stored = yield* handedOut.of(actor.namespace, id).pipe(
+            Effect.map((used) => concealed(result, used)),
+            Effect.catchTag("Unopenable", ({ message }) =>
+              Effect.logError("An answer was not stored: what its worker was given cannot be taken out of it.").pipe(
+                Effect.annotateLogs({ item_id: id, reason: message }),
+                Effect.as(unreadable)
+              )
+            )
+          )
+          const answers = yield* store.answer([{ id, result: stored }])
           if (answers.length === 0) return []
           const { agent_id, leased_at, tool } = mine
           const seconds = (now.getTime() - (leased_at ?? now).getTime()) / 1000
@@ -146,7 +173,16 @@ export class WorkItems extends Context.Tag("ordinaut/WorkItems")<
             UPDATE pending_item p SET locked_until = greatest(p.locked_until, ${until}) FROM due_work d
             WHERE ${held(actor, id, lease_token, now)} AND d.id = p.run_id
             RETURNING d.cancel_requested_at IS NOT NULL AS cancel`
-          if (kept === undefined) return yield* new WorkLeaseLost({ item_id: id })
+          if (kept === undefined) {
+            const runId = tokenOf(actor, id, lease_token)?.runId
+            const [over] =
+              runId === undefined
+                ? []
+                : yield* sql`SELECT FROM task_run WHERE id = ${runId} AND namespace = ${actor.namespace} AND state = 'canceled'`
+            return over === undefined
+              ? yield* new WorkLeaseLost({ item_id: id })
+              : { cancel: true, lease_until: DateTime.unsafeMake(now) }
+          }
           return { cancel: kept.cancel, lease_until: DateTime.unsafeMake(until) }
         }, storeErrors),
 
@@ -177,18 +213,27 @@ const entry = ({ id, namespace }: Actor, action: string, subject_kind: string, s
   after
 })
 
-/** The lease number that a token of an item stands for; empty for what is none. */
-const tokenNumber = (id: string, token: string): string =>
-  token.startsWith(`${id}:`) ? token.slice(id.length + 1) : ""
-
 /** A worker that echoes what it was given leaks nothing into the record. */
-const concealed = (result: WaitResult, used: ReadonlyMap<string, string>): WaitResult =>
+const concealed = (result: WaitResult, used: UsedValues): WaitResult =>
   "output" in result
     ? { output: redact(result.output, used) }
     : { error: { ...result.error, message: redactText(result.error.message, used) } }
 
+/** What a step gets in place of an answer that might hold a secret. */
+const unreadable: WaitResult = {
+  error: {
+    code: "internal",
+    message: "the secrets that the worker was given can no longer be read, so that its answer is not stored",
+    retryable: true
+  }
+}
+
 const decodeItems = Schema.decodeUnknown(
   Schema.Array(
-    Schema.Struct({ ...WorkItem.fields, secrets: Schema.Array(Schema.String), lease_until: Model.DateTimeFromDate })
+    Schema.Struct({
+      ...Struct.omit(WorkItem.fields, "lease_token"),
+      secrets: Schema.Array(Schema.String),
+      lease_until: Model.DateTimeFromDate
+    })
   )
 )

@@ -109,6 +109,59 @@ layer(apiServer())("POST /pipelines/dry_run", (it) => {
     })
   )
 
+  it.effect("tells what does not fit the schemas of steps and tools, with the step and the path", () =>
+    Effect.gen(function* () {
+      const number = { type: "object", properties: { n: { type: "number" } }, required: ["n"] }
+      const sum = { type: "object", properties: { sum: { type: "integer" } }, required: ["sum"] }
+      const extension = {
+        kind: "worker",
+        served_by: ["someone"],
+        tools: [{ name: "add", input_schema: number, output_schema: sum }]
+      }
+      assert.strictEqual((yield* request("PUT", "/extensions/adder", { body: extension })).status, 201)
+      const add = (id: string, n: unknown, more: object = {}) => ({ id, uses: "adder.add", with: { n }, ...more })
+      const pipeline = [
+        add("fits", "${params.one}", { on_error: "continue" }),
+        add("text", "${params.text}", { on_error: "continue" }),
+        add("wrong", "${params.one}", { on_error: "continue" }),
+        // What a placeholder stands for is not known.
+        add("unknown", "${steps.fits2.anything}", { on_error: "continue" }),
+        add("given", "${steps.wrong2.sum}", { on_error: "continue" }),
+        add("each", "${item}", { for_each: "${params.list}", on_item_error: "continue" }),
+        { id: "own", uses: "core.transform", with: { value: "${params.one}" }, output_schema: { type: "string" } }
+      ]
+      const before = [
+        { id: "fits2", uses: "nobody.knows" },
+        { id: "wrong2", uses: "nobody.knows" }
+      ]
+      const steps = yield* dry({
+        payload: { params: { one: 1, text: "x", list: [1, "two"] }, pipeline: [...before, ...pipeline] },
+        tool_outputs: { wrong: { sum: 1.5 }, wrong2: { sum: "three" }, fits: { sum: 2 } }
+      })
+      const told = (id: string) => {
+        const error = steps[id]?.error
+        return error == null ? null : [error.code, error.step_id, error.message.split(":")[0]]
+      }
+      assert.deepStrictEqual(
+        ["fits", "text", "wrong", "unknown", "given", "each", "own"].map((id) => told(id)),
+        [
+          null,
+          ["tool_input_invalid", "text", "/n"],
+          ["tool_output_invalid", "wrong", "/sum"],
+          null,
+          ["tool_input_invalid", "given", "/n"],
+          null,
+          ["tool_output_invalid", "own", ""]
+        ]
+      )
+      assert.deepStrictEqual(
+        steps["each"]?.items?.map(({ error }) => error?.code ?? null),
+        [null, "tool_input_invalid"]
+      )
+      assert.deepStrictEqual([steps["text"]?.input, steps["text"]?.output], [{ n: "x" }, null])
+    })
+  )
+
   it.effect("refuses every field that is wrong, and names its place", () =>
     Effect.gen(function* () {
       const tried = new Set(wrong.map(([, place]) => place.split("/")[1]))

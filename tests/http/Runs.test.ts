@@ -2,7 +2,7 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, Schema, TestClock } from "effect"
 import { Run, RunSummary } from "../../src/domain/Run.ts"
 import { Task } from "../../src/domain/Task.ts"
-import { answered, apiServer, member, newTask, page, refusal, request } from "../support/ApiServer.ts"
+import { answered, apiServer, member, newTask, page, refusal, request, taskBody } from "../support/ApiServer.ts"
 import { start } from "../support/Services.ts"
 import { tickAfter, work } from "../support/fixtures.ts"
 
@@ -41,6 +41,65 @@ layer(apiServer())("a run", (it) => {
       }
       refusal(yield* decide(9999), 404, "approval_not_found")
       assert.strictEqual((yield* decide(0)).status, 200)
+    })
+  )
+
+  it.effect("shows what is large once, everything or nothing where asked", () =>
+    Effect.gen(function* () {
+      const big = "x".repeat(300_000)
+      const body = taskBody({
+        schedule_expr: "0 0 1 1 *",
+        payload: {
+          params: { big },
+          pipeline: [
+            { id: "one", uses: "core.transform", with: { value: "${params.big}" } },
+            { id: "two", uses: "core.transform", save_as: "second", with: { value: "${params.big}" } },
+            { id: "small", uses: "core.transform", with: { value: 1 } },
+            { id: "none", if: "`false`", uses: "core.transform", with: { value: 1 } }
+          ]
+        }
+      })
+      const { id } = answered(yield* request("POST", "/tasks", { body }), 201, Task.json)
+      const { run_id } = answered(
+        yield* request("POST", `/tasks/${id}/run_now`),
+        202,
+        Schema.Struct({ run_id: Schema.String })
+      )
+      yield* work
+      const read = (query: string) =>
+        Effect.map(request("GET", `/runs/${run_id}${query}`), (answer) => ({
+          run: answered(answer, 200, Run),
+          bytes: answer.text.length
+        }))
+      const usual = yield* read("")
+      const both = ["input", "output"] as const
+      assert.deepStrictEqual(
+        usual.run.steps.map(({ omitted }) => omitted),
+        [both, both, [], []]
+      )
+      assert.deepStrictEqual(usual.run.output?.steps, { one: big, second: big, small: 1, none: null })
+      assert.deepStrictEqual([usual.run.steps[0]?.output, usual.run.steps[0]?.input], [null, null])
+      assert.strictEqual(usual.run.steps[2]?.output, 1)
+      assert.isBelow(usual.bytes, 700_000)
+      const all = yield* read("?values=all")
+      assert.deepStrictEqual([all.run.steps[1]?.output, all.run.steps[1]?.input], [big, { value: big }])
+      assert.isTrue(all.run.steps.every(({ omitted }) => omitted.length === 0))
+      const none = yield* read("?values=none")
+      assert.isNull(none.run.output)
+      assert.isBelow(none.bytes, 5000)
+      assert.deepStrictEqual(
+        none.run.steps.map(({ omitted, output, state }) => [state, output, omitted]),
+        [
+          ["succeeded", null, both],
+          ["succeeded", null, both],
+          ["succeeded", null, both],
+          ["skipped", null, []]
+        ]
+      )
+      refusal(yield* request("GET", `/runs/${run_id}?values=some`), 422)
+      const again = yield* request("POST", `/runs/${run_id}/retry`, { body: { from_step: "small" } })
+      assert.strictEqual(again.status, 202)
+      yield* work
     })
   )
 

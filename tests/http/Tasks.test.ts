@@ -92,6 +92,29 @@ layer(apiServer())("POST /tasks", (it) => {
     })
   )
 
+  it.effect("refuses a label that it cannot keep, on every way in", () =>
+    Effect.gen(function* () {
+      const labels = { ["__proto__"]: "x", team: "ops" }
+      const { id } = yield* newTask({ labels: { constructor: "kept", toString: "too" } })
+      const kept = answered(yield* request("GET", `/tasks/${id}`), 200, Task.json).labels
+      assert.deepStrictEqual({ ...kept }, { constructor: "kept", toString: "too" } as unknown as typeof kept)
+      const ways = [
+        yield* request("POST", "/tasks", { body: taskBody({ labels }) }),
+        yield* request("PATCH", `/tasks/${id}`, { body: { labels } }),
+        yield* request("PUT", `/tasks/${id}`, { body: { labels } })
+      ]
+      for (const way of ways) {
+        const { errors } = refusal(way, 422, "validation_failed")
+        assert.deepStrictEqual(
+          errors?.map(({ path }) => path),
+          ["/labels/__proto__"]
+        )
+      }
+      const batch = yield* request("POST", "/tasks/batch", { body: { items: [taskBody({ labels })] } })
+      assert.include(JSON.stringify(batch.body), '/labels/__proto__"')
+    })
+  )
+
   it.effect("refuses a second task with the dedupe_key of one that lives, and names it", () =>
     Effect.gen(function* () {
       const first = yield* newTask({ dedupe_key: "one" })

@@ -1,3 +1,4 @@
+import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Schema, TestClock } from "effect"
 import { Run } from "../../src/domain/Run.ts"
@@ -155,11 +156,16 @@ layer(apiServer())("external workers", (it) => {
         "lease_lost"
       )
       yield* request("POST", `/runs/${run_id}/cancel`)
-      refusal(
-        yield* request("POST", `/work/${item.id}/heartbeat`, { key: mine, body: { lease_token: item.lease_token } }),
-        409,
-        "lease_lost"
-      )
+      const beat = (key: string, lease_token: string, id = item.id) =>
+        request("POST", `/work/${id}/heartbeat`, { key, body: { lease_token } })
+      assert.isTrue(answered(yield* beat(mine, item.lease_token), 200, WorkKept).cancel)
+      // Only who held it is told, and only by the token that it was given.
+      refusal(yield* beat(others, item.lease_token), 409, "lease_lost")
+      refusal(yield* beat(mine, item.lease_token, run_id), 409, "lease_lost")
+      const forged = item.lease_token.replace(/.$/, (last) => (last === "A" ? "B" : "A"))
+      refusal(yield* beat(mine, forged), 409, "lease_lost")
+      const body = { lease_token: item.lease_token, output: 1 }
+      refusal(yield* request("POST", `/work/${item.id}/complete`, { key: mine, body }), 409, "lease_lost")
       refusal(
         yield* request("POST", "/work/nothing/fail", { key: mine, body: { lease_token: "x", message: "y" } }),
         404
@@ -204,6 +210,68 @@ layer(apiServer())("external workers", (it) => {
       assert.strictEqual((yield* both.read).output?.steps["x"], "secret://pin")
       const foreign = yield* started("m", [{ id: "x", uses: "f.crunch", with: { pin: "secret://pin" } }])
       assert.strictEqual((yield* foreign.read).error?.code, "tool_input_invalid")
+    })
+  )
+
+  it.effect("give back no secret that was replaced, removed or bound elsewhere since they were given it", () =>
+    Effect.gen(function* () {
+      const { key } = yield* member("seventh", ["work:execute"])
+      yield* request("PUT", "/extensions/p", {
+        body: { kind: "worker", served_by: ["seventh"], tools: [{ name: "crunch" }] }
+      })
+      const put = (name: string, value: string, tool = "p.*") =>
+        request("PUT", `/secrets/${name}`, { body: { value, bound_to: { tools: [tool] } } })
+      const names = ["replaced", "removed", "moved"]
+      for (const name of names) yield* put(name, `first of ${name}`)
+      const input = names.map((name) => `secret://${name}`)
+      const { read, run_id } = yield* started("q", [{ id: "x", uses: "p.crunch", with: input }])
+      const early = yield* leaseOne(key, "p.crunch", { lease_seconds: 5 })
+      yield* put("replaced", "second of replaced")
+      yield* TestClock.adjust("6 seconds")
+      // Leased again: what the first lease handed out is remembered with what the second does.
+      const item = yield* leaseOne(key, "p.crunch")
+      yield* put("replaced", "third of replaced")
+      yield* request("DELETE", "/secrets/removed")
+      yield* put("moved", "second of moved", "elsewhere.*")
+      const said = [early.input, item.input, "third of replaced"]
+      const body = { lease_token: item.lease_token, output: said }
+      assert.strictEqual((yield* request("POST", `/work/${item.id}/complete`, { key, body })).status, 204)
+      const sql = yield* SqlClient.SqlClient
+      const left = yield* sql`SELECT sealed, data_key, key_id FROM pending_item WHERE run_id = ${run_id}`
+      assert.deepStrictEqual(left, [{ sealed: null, data_key: null, key_id: null }])
+      yield* work
+      // A value that was never handed out is none of the call's secrets.
+      assert.deepStrictEqual((yield* read).output?.steps["x"], [input, input, "third of replaced"])
+
+      const failing = yield* started("r", [{ id: "x", uses: "p.crunch", with: "secret://replaced" }])
+      const held = yield* leaseOne(key, "p.crunch")
+      yield* request("DELETE", "/secrets/replaced")
+      yield* request("POST", `/work/${held.id}/fail`, {
+        key,
+        body: { lease_token: held.lease_token, message: "not with third of replaced" }
+      })
+      yield* work
+      assert.strictEqual((yield* failing.read).error?.message, "not with secret://replaced")
+    })
+  )
+
+  it.effect("have an answer kept out of the record whose secrets can no longer be told", () =>
+    Effect.gen(function* () {
+      const { key } = yield* member("eighth", ["work:execute"])
+      yield* request("PUT", "/extensions/s", {
+        body: { kind: "worker", served_by: ["eighth"], tools: [{ name: "crunch" }] }
+      })
+      yield* request("PUT", "/secrets/lost", { body: { value: "a lost value", bound_to: { tools: ["s.*"] } } })
+      const { read } = yield* started("t", [{ id: "x", uses: "s.crunch", with: "secret://lost" }])
+      const item = yield* leaseOne(key, "s.crunch")
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`UPDATE pending_item SET key_id = 'no such key' WHERE id = ${item.id}`
+      const body = { lease_token: item.lease_token, output: "a lost value" }
+      assert.strictEqual((yield* request("POST", `/work/${item.id}/complete`, { key, body })).status, 204)
+      yield* work
+      const run = yield* read
+      assert.strictEqual(run.error?.code, "internal")
+      assert.notInclude(JSON.stringify(run), "a lost value")
     })
   )
 })

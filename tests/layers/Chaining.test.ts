@@ -77,6 +77,38 @@ layer(listening())("Chaining", (it) => {
     )
   )
 
+  it.effect("what a run leads to is of its trace: runs that hear it, that it starts, and that are skipped", () =>
+    world((actor) =>
+      Effect.gen(function* () {
+        const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        const child = yield* hearer("never")
+        const source = yield* hearer("never", {
+          payload: { pipeline: [{ id: "go", uses: "core.run_task", with: { task_id: child.id } }] }
+        })
+        const heard = yield* hearer(`ordinaut.run.succeeded if event.payload.task_id == '${source.id}'`)
+        const after = yield* hearer(`ordinaut.run.succeeded if event.payload.task_id == '${heard.id}'`)
+        const late = yield* hearer(`ordinaut.run.succeeded if event.payload.task_id == '${heard.id}'`)
+        const states = yield* TaskStates
+        yield* states.pause(actor, late.id, change)
+        yield* states.runNow(actor, source.id, null, `00-${trace}-00f067aa0ba902b7-01`)
+        for (let round = 0; round < 3; round++) {
+          yield* work
+          yield* publishAll
+        }
+        yield* work
+        const runs = yield* Runs
+        for (const { id } of [source, child, heard, after, late]) {
+          const { items } = yield* runs.list(actor, { task_id: id }, { limit: 5, before: null })
+          assert.deepStrictEqual(
+            items.map(({ trace_id }) => trace_id),
+            [trace],
+            id
+          )
+        }
+      })
+    )
+  )
+
   it.effect("an agent's tasks hear of its own runs alone, an admin's too", () =>
     world((actor) =>
       Effect.gen(function* () {

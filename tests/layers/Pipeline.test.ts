@@ -13,7 +13,7 @@ import { Extensions } from "../../src/layers/Extensions.ts"
 import { Tasks } from "../../src/layers/Tasks.ts"
 import { TaskStates } from "../../src/layers/TaskStates.ts"
 import { Worker } from "../../src/layers/Worker.ts"
-import { admin, task, work } from "../support/fixtures.ts"
+import { admin, agent, task, work } from "../support/fixtures.ts"
 import { services } from "../support/Services.ts"
 import { give, toolServer } from "../support/toolServer.ts"
 
@@ -248,16 +248,40 @@ layer(services())("a pipeline", (it) => {
         pipeline: [
           { id: "ask", needs: [], ...approval },
           { id: "pause", needs: [], uses: "core.wait", with: { seconds: 60 } },
-          { id: "bad", needs: ["pause"], ...fails }
+          { id: "bad", needs: ["pause"], ...fails },
+          {
+            id: "each",
+            needs: [],
+            for_each: "${params.two}",
+            max_parallel: 2,
+            uses: "core.wait",
+            with: { seconds: 3600 }
+          }
         ],
+        params: { two: [1, 2] },
         on_failure: [{ id: "after", ...approval }]
       })
       assert.deepStrictEqual(yield* open(actor), [[id, "ask"]])
       yield* after("60 seconds")
       assert.deepStrictEqual(yield* open(actor), [[id, "after"]])
+      const meanwhile = yield* read
+      assert.strictEqual(
+        inWords(meanwhile),
+        "waiting: ask canceled, pause succeeded, bad failed, each canceled, after waiting"
+      )
+      assert.deepStrictEqual(meanwhile.steps[0]?.input, { message: "May I?", data: { sum: 3 } })
+      assert.isNotNull(meanwhile.steps[0]?.finished_at ?? null)
+      const { items } = yield* (yield* Runs).items(actor, id, "each", -1, 10)
+      assert.deepStrictEqual(
+        items.map(({ state }) => state),
+        ["canceled", "canceled"]
+      )
       yield* approvals.decide(actor, id, "after", { decision: "approved" })
       yield* work
-      assert.strictEqual(inWords(yield* read), "failed: ask canceled, pause succeeded, bad failed, after succeeded")
+      assert.strictEqual(
+        inWords(yield* read),
+        "failed: ask canceled, pause succeeded, bad failed, each canceled, after succeeded"
+      )
     })
   )
 
@@ -324,10 +348,18 @@ layer(services())("a pipeline", (it) => {
       const found = yield* read
       assert.strictEqual(inWords(found), "succeeded: ask succeeded, then succeeded")
       assert.strictEqual(found.output?.steps["then"], "me")
-      assert.strictEqual(
-        (yield* Effect.flip(approvals.decide(actor, id, "ask", { decision: "rejected" })))._tag,
-        "ApprovalNotFound"
-      )
+      const late = (by: typeof actor, step: string, index?: number) =>
+        Effect.map(
+          Effect.flip(
+            approvals.decide(by, id, step, { decision: "rejected", ...(index === undefined ? {} : { index }) })
+          ),
+          (error) => (error._tag === "AlreadyDecided" ? error.reason : error._tag)
+        )
+      assert.strictEqual(yield* late(actor, "ask"), "decided")
+      assert.strictEqual(yield* late(actor, "then"), "ApprovalNotFound")
+      assert.strictEqual(yield* late(actor, "ask", 0), "ApprovalNotFound")
+      const stranger = (yield* agent(actor, `stranger-${crypto.randomUUID().slice(0, 8)}`, ["runs:*"])).actor
+      assert.strictEqual(yield* late(stranger, "ask"), "ApprovalNotFound")
     })
   )
 
@@ -349,6 +381,11 @@ layer(services())("a pipeline", (it) => {
       assert.strictEqual((yield* failing.read).error?.code, "expired")
       assert.strictEqual((yield* rejecting.read).output?.steps["step_2"], "rejected")
       assert.strictEqual((yield* strict.read).error?.code, "rejected")
+      const approvals = yield* Approvals
+      for (const { actor, id } of [failing, rejecting]) {
+        const late = yield* Effect.flip(approvals.decide(actor, id, "step_1", { decision: "approved" }))
+        assert.deepInclude(late, { _tag: "AlreadyDecided", reason: "expired" })
+      }
     })
   )
 
@@ -505,6 +542,28 @@ layer(services())("a pipeline", (it) => {
       const latest = yield* reruns.retry(actor, id, { from_step: "a", task_version: "latest" }, null)
       yield* work
       assert.strictEqual((yield* runs.get(actor, latest)).output?.steps["c"], 1)
+    })
+  )
+
+  it.effect("that is retried from a step that a failure jumped over jumps over it again, and says so", () =>
+    Effect.gen(function* () {
+      const { actor, id, read } = yield* run({
+        pipeline: [
+          { id: "a", ...fails, on_error: { goto: "c" } },
+          { id: "b", ...value(1) },
+          { id: "b2", ...value(2) },
+          { id: "c", ...value("${run.id}") }
+        ]
+      })
+      const words = "succeeded: a failed, b skipped, b2 skipped, c succeeded"
+      assert.strictEqual(inWords(yield* read), words)
+      for (const from_step of ["b", "b2"]) {
+        const again = yield* (yield* Reruns).retry(actor, id, { from_step, task_version: "same" }, null)
+        yield* work
+        const found = yield* (yield* Runs).get(actor, again)
+        assert.strictEqual(inWords(found), words)
+        assert.deepStrictEqual(found.output?.steps, { a: null, b: null, b2: null, c: again })
+      }
     })
   )
 

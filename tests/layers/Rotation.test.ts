@@ -6,9 +6,11 @@ import type { Actor } from "../../src/domain/Agent.ts"
 import { AgentId } from "../../src/domain/Agent.ts"
 import { Audit } from "../../src/layers/Audit.ts"
 import { Extensions } from "../../src/layers/Extensions.ts"
+import * as HandedOut from "../../src/layers/HandedOut.ts"
 import { JsonSchemas } from "../../src/layers/JsonSchemas.ts"
 import { MasterKey } from "../../src/layers/MasterKey.ts"
 import * as Resealing from "../../src/layers/Resealing.ts"
+import * as Sealing from "../../src/layers/Sealing.ts"
 import { Secrets } from "../../src/layers/Secrets.ts"
 import { dbAt, freshDatabase } from "../support/TestDb.ts"
 
@@ -26,7 +28,8 @@ const auth = Effect.flatMap(Extensions, (extensions) => extensions.credentials("
 /** A process whose `ORDINAUT_SECRET` holds these. */
 const process = (url: string, ...secrets: ReadonlyArray<string>) =>
   Layer.mergeAll(Secrets.layer, Extensions.layer).pipe(
-    Layer.provide([Audit.layer, MasterKey.layer, JsonSchemas.layer]),
+    Layer.provide([Audit.layer, JsonSchemas.layer]),
+    Layer.provideMerge(MasterKey.layer),
     Layer.provideMerge(dbAt(url)),
     Layer.provide(Layer.setConfigProvider(ConfigProvider.fromMap(new Map([["ORDINAUT_SECRET", secrets.join(",")]])))),
     Layer.orDie
@@ -85,5 +88,32 @@ it.scoped("ORDINAUT_SECRET rotates: the first seals, all open, and what is seale
 
     const failed = yield* Effect.flip(reveal).pipe(before)
     assert.match(failed.message, /secret token was sealed with a key that ORDINAUT_SECRET no longer holds/)
+  })
+)
+
+it.scoped("what was handed out with an open item moves to the first key, too", () =>
+  Effect.gen(function* () {
+    const url = yield* freshDatabase
+    const [old, young] = [made(), made()]
+    const id = "019cadc6-9a80-7000-8000-000000000001"
+    const handed = Effect.gen(function* () {
+      const key = yield* MasterKey
+      return HandedOut.make(yield* SqlClient.SqlClient, Sealing.make(key.derive("secret")))
+    })
+    const values: HandedOut.HandedValues = [["token", "the value"]]
+    yield* Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`INSERT INTO pending_item (id, run_id, step_id, kind, agent_id, namespace, lease_no, created_at)
+        VALUES (${id}, ${id}, 'x', 'tool', ${id}, 'main', 1, ${new Date(0)})`
+      assert.isTrue(yield* (yield* handed).keep("main", id, 1, values))
+      assert.isFalse(yield* (yield* handed).keep("main", id, 2, values))
+    }).pipe(Effect.provide(process(url, old)))
+    yield* Effect.gen(function* () {
+      assert.strictEqual(yield* Resealing.pass, 1)
+      assert.strictEqual(yield* Resealing.pass, 0)
+    }).pipe(Effect.provide(process(url, young, old)))
+    yield* Effect.gen(function* () {
+      assert.deepStrictEqual(yield* (yield* handed).of("main", id), values)
+    }).pipe(Effect.provide(process(url, young)))
   })
 )

@@ -38,6 +38,8 @@ const lease = (tables: Tables, call: Call) =>
   Lease.of({
     enqueue: (work) =>
       work.length === 0 ? Effect.succeed([]) : call("enqueue", (now) => Runs.enqueue(tables, work, now)),
+    // No scenario has so many runs.
+    room: (ids) => Effect.succeed(new Map(ids.map((id) => [id, Infinity]))),
     turn: (worker, settled, capacity, suspects = false, line = plain) =>
       call("turn", (now) => turn(tables, { worker, settled, capacity, suspects, line, now })),
     line: (after) => call("line", () => look(tables, after)),
