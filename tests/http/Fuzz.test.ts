@@ -60,7 +60,7 @@ layer(apiServer())("random requests of every route", (it) => {
           }
           const told = () =>
             `${request.method} ${request.path} ${JSON.stringify(request.headers)} ${request.body?.slice(0, 2000)} -> ${answer.status} ${answer.text.slice(0, 300)}`
-          if (answer.status >= 500) assert.fail(`${told()}\n${target.logOf(answer.headers.get("x-request-id"))}`)
+          if (answer.status >= 500) assert.fail(`${told()}\n${yield* target.logOf(answer.headers.get("x-request-id"))}`)
           if (answer.headers.get("x-request-id") === null) assert.fail(told())
           if (answer.headers.get("x-content-type-options") !== "nosniff") assert.fail(told())
           if (answer.status >= 400 && request.method !== "HEAD") refusal(answer)

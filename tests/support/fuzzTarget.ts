@@ -22,7 +22,7 @@ export interface FuzzTarget {
   /** Undefined for a request that was left before it was answered: one that asks to be kept waiting. */
   readonly send: (key: string, request: RandomRequest) => Effect.Effect<FuzzAnswer | undefined>
   /** What it logged of a request. */
-  readonly logOf: (requestId: string | null) => string
+  readonly logOf: (requestId: string | null) => Effect.Effect<string>
   /** MiB of its heap after a collection. */
   readonly heap: Effect.Effect<number>
 }
@@ -82,11 +82,16 @@ export const fuzzTarget = (connections: number): Effect.Effect<FuzzTarget, never
     const told = () => [...program.errors().matchAll(/^heap (\d+)$/gm)].map(([, bytes]) => Number(bytes) / 2 ** 20)
     return {
       logOf: (requestId) =>
-        program
-          .output()
-          .split("\n")
-          .filter((line) => requestId !== null && line.includes(requestId))
-          .join("\n"),
+        Effect.delay(
+          Effect.sync(() =>
+            program
+              .output()
+              .split("\n")
+              .filter((line) => requestId !== null && line.includes(requestId))
+              .join("\n")
+          ),
+          "2 seconds"
+        ).pipe(realClock),
       heap: Effect.gen(function* () {
         const before = told().length
         process.kill(program.pid, "SIGUSR2")
