@@ -1,12 +1,15 @@
 import * as OpenApiJsonSchema from "@effect/platform/OpenApiJsonSchema"
 import { completed, ofBodies, ofHeads, ofPaths } from "./OpenApiBounds.ts"
+import { examples } from "./OpenApiExamples.ts"
 import { Problem } from "./Problem.ts"
 
 type Schema = Readonly<Record<string, unknown>>
 
 interface Body {
   readonly required: boolean
-  readonly content: Readonly<Record<string, { readonly schema: { readonly $ref?: string } }>>
+  readonly content: Readonly<
+    Record<string, { readonly schema: { readonly $ref?: string }; readonly example?: unknown }>
+  >
 }
 
 interface Parameter {
@@ -92,10 +95,15 @@ const problem = (status: string): Response => ({
   content: problemContent
 })
 
-/** A body of which no field is required may be left out. */
-const mayBeLeftOut = (body: Body, { schemas }: Document["components"]): Body => {
-  const name = body.content["application/json"]?.schema.$ref?.split("/").at(-1) ?? ""
-  return { ...body, required: (schemas[name]?.required ?? []).length > 0 }
+/** A body with an example; one of which no field is required may be left out. */
+const taken = (operationId: string, { content }: Body, { schemas }: Document["components"]): Body => {
+  const json = content["application/json"]
+  const name = json?.schema.$ref?.split("/").at(-1) ?? ""
+  const example = examples[operationId]
+  return {
+    required: (schemas[name]?.required ?? []).length > 0,
+    content: json === undefined || example === undefined ? content : { "application/json": { ...json, example } }
+  }
 }
 
 /** Whether what is answered bears the version that its ETag tells. */
@@ -163,7 +171,9 @@ const served = (
       ...parameter,
       schema: completed(parameter.schema, parameter.in === "path" ? ofPaths : ofHeads)
     })),
-    ...(operation.requestBody === undefined ? {} : { requestBody: mayBeLeftOut(operation.requestBody, components) }),
+    ...(operation.requestBody === undefined
+      ? {}
+      : { requestBody: taken(operation.operationId, operation.requestBody, components) }),
     responses: Object.fromEntries(responses)
   }
 }

@@ -89,6 +89,37 @@ layer(apiServer())("the OpenAPI document", (it) => {
   )
 })
 
+/** What an example cannot know. */
+const known = new Set(["lease_token", "jti"])
+
+layer(apiServer())("the examples of the document", (it) => {
+  it.effect("are taken as they are, every one by its operation", () =>
+    Effect.gen(function* () {
+      const { routes } = yield* served
+      const by = yield* owner("example")
+      const failed: Array<string> = []
+      let executed = 0
+      for (const [n, { method, operation, path }] of routes.entries()) {
+        if (operation.requestBody === undefined) continue
+        const name = `${method} ${path}`
+        const beat = name.endsWith("/heartbeat")
+        const prepare = mutations[beat ? name.replace("/heartbeat", "/complete") : name]
+        const made: Mutation = prepare === undefined ? { path } : yield* prepare(by, n)
+        const { example } = operation.requestBody.content["application/json"]
+        const learned = Object.entries(Object(made.body)).filter(([field]) => known.has(field) && field in example)
+        const answer = yield* request(method, beat ? made.path.replace("/complete", "/heartbeat") : made.path, {
+          key: made.key ?? by.key,
+          body: { ...example, ...Object.fromEntries(learned) }
+        })
+        if (answer.status >= 300) failed.push(`${name} ${answer.status} ${answer.text}`)
+        executed += 1
+      }
+      assert.deepStrictEqual(failed, [])
+      assert.isAbove(executed, 25)
+    })
+  )
+})
+
 layer(apiServer())("the headers that the document names", (it) => {
   it.effect("are those that are sent, and no answer bears one that it does not name", () =>
     Effect.gen(function* () {

@@ -15,7 +15,12 @@ export const Operation = Schema.Struct({
   requestBody: Schema.optional(
     Schema.Struct({
       required: Schema.Boolean,
-      content: Schema.Struct({ "application/json": Schema.Struct({ schema: Named }) })
+      content: Schema.Struct({
+        "application/json": Schema.Struct({
+          schema: Named,
+          example: Schema.Record({ key: Schema.String, value: Schema.Unknown })
+        })
+      })
     })
   ),
   responses: Schema.Record({
