@@ -84,8 +84,7 @@ export const fuzzTarget = (connections: number): Effect.Effect<FuzzTarget, never
       logOf: (requestId) =>
         Effect.delay(
           Effect.sync(() =>
-            program
-              .output()
+            (program.output() + program.errors())
               .split("\n")
               .filter((line) => requestId !== null && line.includes(requestId))
               .join("\n")
