@@ -4,7 +4,7 @@ import { createVitest } from "vitest/node"
 /** Sends random requests to every route of the API: `--requests N --seed S`. */
 const { values } = parseArgs({
   options: {
-    requests: { type: "string", default: "50000" },
+    requests: { type: "string", default: "250000" },
     seed: { type: "string", default: String(Date.now() % 1_000_000) }
   }
 })

@@ -57,6 +57,8 @@ export interface Caller extends Actor {
   readonly rate_per_minute: number | null
   /** When the credentials end, epoch milliseconds; null: never. */
   readonly expires_at: number | null
+  /** The API key that they are, or that bought them; null for a token of an outside issuer. */
+  readonly key_id: string | null
 }
 
 /** A daily limit on the tools of one agent whose addresses match `tool`, as it is stored and shown. */

@@ -29,21 +29,23 @@ export const Revocation = Schema.Struct({
   jti: Schema.NonEmptyString.pipe(Schema.maxLength(200))
 }).annotations({ identifier: "Revocation", parseOptions: { onExcessProperty: "error", errors: "all" } })
 
-/** The id of a token: whose it is and when it ends (epoch seconds) can be read from it, so that nothing is stored of a token. */
+/** The id of a token: whose it is, which key bought it and when it ends (epoch seconds) can be read from it, so that nothing is stored of a token. */
 export interface TokenId {
   readonly agent_id: string
+  readonly key_id: string
   readonly expires: number
 }
 
-const form = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(\d{10})\.[A-Za-z0-9_-]{22}$/
+const form = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9A-Za-z]{12})\.(\d{10})\.[A-Za-z0-9_-]{22}$/
 
 /** The `jti` of a token; `random` is 16 bytes in base64url. */
-export const tokenId = ({ agent_id, expires }: TokenId, random: string): string => `${agent_id}.${expires}.${random}`
+export const tokenId = ({ agent_id, expires, key_id }: TokenId, random: string): string =>
+  `${agent_id}.${key_id}.${expires}.${random}`
 
 /** Reads a `jti` of ours; undefined for any other text. */
 export const readTokenId = (jti: string): TokenId | undefined => {
-  const [, agent_id, expires] = form.exec(jti) ?? []
-  return agent_id === undefined ? undefined : { agent_id, expires: Number(expires) }
+  const [, agent_id, key_id = "", expires] = form.exec(jti) ?? []
+  return agent_id === undefined ? undefined : { agent_id, key_id, expires: Number(expires) }
 }
 
 /** What two lists of scopes have in common: a token holds what it was given and its agent still has. */

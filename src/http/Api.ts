@@ -1,4 +1,5 @@
 import * as HttpApi from "@effect/platform/HttpApi"
+import * as HttpApiMiddleware from "@effect/platform/HttpApiMiddleware"
 import * as OpenApi from "@effect/platform/OpenApi"
 import { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { version } from "../layers/Version.ts"
@@ -8,6 +9,7 @@ import { AuthApi } from "./AuthApi.ts"
 import { EventsApi } from "./EventsApi.ts"
 import { ExtensionsApi } from "./ExtensionsApi.ts"
 import { asServed } from "./OpenApiDocument.ts"
+import type { Permissions } from "./OpenApiDocument.ts"
 import { PipelinesApi } from "./PipelinesApi.ts"
 import { RunsApi } from "./RunsApi.ts"
 import { SchedulesApi } from "./SchedulesApi.ts"
@@ -17,8 +19,8 @@ import { SystemApi } from "./SystemApi.ts"
 import { TasksApi } from "./TasksApi.ts"
 import { WorkApi } from "./WorkApi.ts"
 
-/** The HTTP contract; the OpenAPI document and the client are derived from it. */
-export class Api extends HttpApi.make("ordinaut")
+/** Every group, and what is said of all. */
+const Groups = HttpApi.make("ordinaut")
   .add(TasksApi)
   .add(RunsApi)
   .add(StreamsApi)
@@ -39,4 +41,19 @@ export class Api extends HttpApi.make("ordinaut")
     OpenApi.Description,
     "A durable task scheduler: schedules that hold, pipelines that finish, and a record that says why."
   )
-  .annotate(OpenApi.Transform, asServed) {}
+
+/** The permission of every operation is the name of its middleware. */
+const permissions = (): Permissions => {
+  const found = new Map<string, string | null>()
+  HttpApi.reflect(Groups, {
+    onGroup: () => undefined,
+    onEndpoint: ({ endpoint, group, middleware }) => {
+      const guard = [...middleware].find(HttpApiMiddleware.isSecurity)
+      found.set(`${group.identifier}.${endpoint.name}`, guard?.key ?? null)
+    }
+  })
+  return found
+}
+
+/** The HTTP contract; the OpenAPI document and the client are derived from it. */
+export const Api = Groups.annotate(OpenApi.Transform, (document) => asServed(document, permissions()))

@@ -22,6 +22,7 @@ import * as Cors from "./Cors.ts"
 import { EventsHandlers } from "./EventsHandlers.ts"
 import { PipelinesHandlers } from "./PipelinesHandlers.ts"
 import { ExtensionsHandlers } from "./ExtensionsHandlers.ts"
+import { ofPaths } from "./OpenApiBounds.ts"
 import * as Problem from "./Problem.ts"
 import * as Refusals from "./Refusals.ts"
 import { BadRequest, boundsOf, guarded, refusal } from "./Requests.ts"
@@ -166,5 +167,5 @@ export const layer = HttpApiBuilder.serve().pipe(
   Layer.provide(HttpApiBuilder.api(Api)),
   Layer.provide(groups),
   Layer.provide(Auth.layer),
-  Layer.provide(HttpRouter.setRouterConfig({ ignoreTrailingSlash: true, maxParamLength: 200 }))
+  Layer.provide(HttpRouter.setRouterConfig({ ignoreTrailingSlash: true, maxParamLength: ofPaths.characters }))
 )

@@ -131,7 +131,7 @@ export class Agents extends Context.Tag("ordinaut/Agents")<
           if (expires_at !== null && expires_at <= now) return yield* refused("expired")
           yield* touch(key.id, now)
           const { id, name, namespace, rate_per_minute, scopes } = found
-          return { id, name, namespace, scopes, rate_per_minute, expires_at }
+          return { id, name, namespace, scopes, rate_per_minute, expires_at, key_id: key.id }
         }, storeErrors),
 
         create: Effect.fn("Agents.create")(function* (actor, input) {

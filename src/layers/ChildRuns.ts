@@ -11,6 +11,7 @@ import { outputOf, RecordedOutput, StepNames } from "../domain/RunOutput.ts"
 import { StepFailed } from "../domain/StepFailed.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import type { Answer } from "../domain/Wait.ts"
+import { Audit } from "./Audit.ts"
 import { storeErrors } from "./Db.ts"
 import * as Firing from "./Firing.ts"
 import { Lease } from "./Lease.ts"
@@ -44,6 +45,7 @@ export class ChildRuns extends Context.Tag("ordinaut/ChildRuns")<
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const lease = yield* Lease
+      const audit = yield* Audit
       const wakeups = yield* Wakeups
 
       return ChildRuns.of({
@@ -75,20 +77,33 @@ export class ChildRuns extends Context.Tag("ordinaut/ChildRuns")<
               )
             }
             const now = DateTime.toEpochMillis(yield* DateTime.now)
-            yield* lease.enqueue([
-              {
-                ...Firing.workFor(id, task, { params }),
-                key: occurrenceKey.manual(id),
-                trigger: "manual",
-                scheduled_for: now,
-                due_at: now,
-                serial: false,
-                parent_run_id: parent.id,
-                hops: parent.hops + 1,
-                ...(params === null ? {} : { input: { params } }),
-                ...(parent.traceparent === null ? {} : { traceparent: parent.traceparent })
-              }
-            ])
+            yield* Effect.gen(function* () {
+              const queued = yield* lease.enqueue([
+                {
+                  ...Firing.workFor(id, task, { params }),
+                  key: occurrenceKey.manual(id),
+                  trigger: "manual",
+                  scheduled_for: now,
+                  due_at: now,
+                  serial: false,
+                  parent_run_id: parent.id,
+                  hops: parent.hops + 1,
+                  ...(params === null ? {} : { input: { params } }),
+                  ...(parent.traceparent === null ? {} : { traceparent: parent.traceparent })
+                }
+              ])
+              // A call that is made again starts nothing.
+              if (queued.length === 0) return
+              yield* audit.record({
+                actor: parent.agent_id,
+                namespace: task.namespace,
+                action: "task.run_now",
+                subject_kind: "task",
+                subject_id: task.id,
+                before: null,
+                after: { run_id: id, parent_run_id: parent.id }
+              })
+            }).pipe(sql.withTransaction)
             yield* wakeups.signal("work")
             return id
           },

@@ -70,10 +70,25 @@ const pool = (url: Redacted.Redacted, max: number, applicationName: string, { si
     options: "-c timezone=UTC"
   })
 
+/**
+ * A statement whose fiber is interrupted goes on to its end, at most to `statement_timeout`; what uses the connection next waits
+ * behind it. `@effect/sql-pg` would have the server cancel whatever the connection does when that arrives, which by then is
+ * often somebody else's statement: a client that goes away would fail the requests of others.
+ */
+const neverCanceling = (made: Pg.Pool) => {
+  const plain = made.query.bind(made) as (...args: ReadonlyArray<unknown>) => unknown
+  const value = (...args: ReadonlyArray<unknown>): unknown => {
+    const [text, done] = args
+    if (typeof text !== "string" || !text.startsWith("SELECT pg_cancel_backend(")) return plain(...args)
+    return typeof done === "function" ? done(null) : undefined
+  }
+  return Object.defineProperty(made, "query", { value })
+}
+
 const acquire = (url: Redacted.Redacted, max: number, applicationName: string, patience: Patience) =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const made = pool(url, max, applicationName, patience)
+      const made = neverCanceling(pool(url, max, applicationName, patience))
       // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
       made.on("error", () => undefined)
       return made

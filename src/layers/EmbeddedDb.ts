@@ -1,4 +1,18 @@
-import { Config, ConfigProvider, Context, Deferred, Effect, Fiber, Layer, Option, Schedule, type Scope } from "effect"
+import { stat } from "node:fs/promises"
+import { join } from "node:path"
+import {
+  Config,
+  ConfigError,
+  ConfigProvider,
+  Context,
+  Deferred,
+  Effect,
+  Fiber,
+  Layer,
+  Option,
+  Schedule,
+  type Scope
+} from "effect"
 import { type Place, place } from "./EmbeddedDbAccount.ts"
 import { type Binaries, find } from "./EmbeddedDbBinaries.ts"
 import { type Card, checkVersion, initialise, readCard, urlOf, writeCard } from "./EmbeddedDbCluster.ts"
@@ -48,6 +62,18 @@ export class EmbeddedDb extends Context.Tag("ordinaut/EmbeddedDb")<EmbeddedDb, C
   static readonly layer = Layer.scoped(
     this,
     Effect.flatMap(Settings.dataDir, (dataDir) => EmbeddedDb.start({ dataDir }))
+  )
+
+  /** As `layerUnlessConfigured`, for a program that only reads: a folder without a database is left without one. */
+  static readonly layerOfExisting = Layer.unwrapEffect(
+    Effect.gen(function* () {
+      if (Option.isSome(yield* Config.option(Settings.databaseUrl))) return Layer.empty
+      const data = join(yield* Settings.dataDir, "postgres")
+      return yield* Effect.tryPromise({
+        try: () => stat(data),
+        catch: () => ConfigError.MissingData(["DATABASE_URL"], "DATABASE_URL is missing")
+      }).pipe(Effect.as(EmbeddedDb.layerUnlessConfigured))
+    })
   )
 
   /** Where `DATABASE_URL` is not set: starts or attaches, and sets it for everything that is built on top. */

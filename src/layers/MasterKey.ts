@@ -33,6 +33,21 @@ export class MasterKey extends Context.Tag("ordinaut/MasterKey")<
       return fromSecrets([yield* Effect.promise(() => keptOrMade(folder))])
     })
   )
+
+  /** As `layerGenerated`, for a program that only reads: where there is no secret, none is made. */
+  static readonly layerKept = Layer.effect(
+    this,
+    Effect.gen(function* () {
+      const given = yield* Settings.secrets
+      if (Option.isSome(given)) return fromSecrets(given.value)
+      const folder = yield* Settings.dataDir
+      const kept = yield* Effect.tryPromise({
+        try: () => readKept(folder),
+        catch: () => ConfigError.MissingData(["ORDINAUT_SECRET"], "ORDINAUT_SECRET is missing")
+      })
+      return fromSecrets([kept])
+    })
+  )
 }
 
 const fromSecrets = (secrets: ReadonlyArray<Uint8Array>) => {
@@ -46,8 +61,13 @@ const fromSecrets = (secrets: ReadonlyArray<Uint8Array>) => {
   })
 }
 
+const keptFile = "secret.key"
+
+const readKept = async (folder: string): Promise<Uint8Array> =>
+  Buffer.from((await readFile(join(folder, keptFile), "utf8")).trim(), "base64")
+
 const keptOrMade = async (folder: string): Promise<Uint8Array> => {
-  const path = join(folder, "secret.key")
+  const path = join(folder, keptFile)
   await mkdir(folder, { recursive: true })
   // `wx` never overwrites: of two first starts one makes the secret and both read it.
   await writeFile(path, `${randomBytes(32).toString("base64")}\n`, { mode: 0o600, flag: "wx" }).catch(
@@ -55,5 +75,5 @@ const keptOrMade = async (folder: string): Promise<Uint8Array> => {
       if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error
     }
   )
-  return Buffer.from((await readFile(path, "utf8")).trim(), "base64")
+  return readKept(folder)
 }

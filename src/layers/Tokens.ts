@@ -6,7 +6,7 @@ import { AgentId, Forbidden, mayGrant, Unauthorized } from "../domain/Agent.ts"
 import type { Actor, Caller } from "../domain/Agent.ts"
 import { isId } from "../domain/Id.ts"
 import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
-import { common, longestLife, readTokenId, tokenId, TokenNotFound } from "../domain/Token.ts"
+import { common, KeyRequired, longestLife, readTokenId, tokenId, TokenNotFound } from "../domain/Token.ts"
 import type { IssuerUnavailable, TokenIssued, TokenRequest } from "../domain/Token.ts"
 import { Audit } from "./Audit.ts"
 import { synchronized } from "./Clock.ts"
@@ -30,8 +30,11 @@ export class Tokens extends Context.Tag("ordinaut/Tokens")<
   Tokens,
   {
     /** A token with the caller's scopes, or with those that are asked for; it ends with the key that bought it. */
-    readonly issue: (caller: Caller, request: TokenRequest) => Effect.Effect<TokenIssued, Forbidden | StoreUnavailable>
-    /** Whose token it is. Fails alike for whatever is wrong with it, its id revoked or its agent disabled. */
+    readonly issue: (
+      caller: Caller,
+      request: TokenRequest
+    ) => Effect.Effect<TokenIssued, Forbidden | KeyRequired | StoreUnavailable>
+    /** Whose token it is. Fails alike for whatever is wrong with it, its id or its key revoked, or its agent disabled. */
     readonly authenticate: (token: string) => Effect.Effect<Caller, Unauthorized | IssuerUnavailable | StoreUnavailable>
     /** Ends a token of the actor's own, or for an admin one of the namespace; one that ended already is no matter. */
     readonly revoke: (actor: Actor, jti: string) => Effect.Effect<void, TokenNotFound | StoreUnavailable>
@@ -49,29 +52,24 @@ export class Tokens extends Context.Tag("ordinaut/Tokens")<
         capacity: 10_000,
         // An outage is not remembered.
         timeToLive: (exit) => (Exit.isSuccess(exit) ? standingFor : Duration.zero),
-        lookup: ({ agent, revocation }: Standing) =>
-          storeErrors(
-            Effect.map(
-              Effect.flatMap(
-                sql`
-                  SELECT a.id, a.name, a.namespace, a.scopes, a.rate_per_minute, a.disabled,
-                    EXISTS (SELECT FROM revoked_token r WHERE r.jti = ${revocation}) AS revoked
-                  FROM agent a WHERE a.id = ${agent} AND a.deleted_at IS NULL`,
-                decodeStandings
-              ),
-              ([found]) => found
-            )
+        lookup: ({ agent, revocation }: Standing) => {
+          const key = keyOf(revocation)
+          return sql`
+            SELECT a.id, a.name, a.namespace, a.scopes, a.rate_per_minute, a.disabled,
+              EXISTS (SELECT FROM revoked_token r WHERE r.jti = ${revocation})
+                OR ${key}::text IS NOT NULL AND NOT EXISTS (
+                  SELECT FROM api_key k WHERE k.id = ${key} AND k.agent_id = a.id AND k.revoked_at IS NULL) AS revoked
+            FROM agent a WHERE a.id = ${agent} AND a.deleted_at IS NULL`.pipe(
+            Effect.flatMap(decodeStandings),
+            Effect.map(([found]) => found),
+            storeErrors
           )
+        }
       })
 
       /** Whom verified claims name, with what the token and its agent both may. */
-      const callerOf = Effect.fnUntraced(function* (
-        sub: string,
-        revocation: string,
-        exp: number,
-        scope: string | undefined
-      ) {
-        const found = yield* standings.get(new Standing({ agent: sub, revocation }))
+      const callerOf = Effect.fnUntraced(function* (standing: Standing, exp: number, scope: string | undefined) {
+        const found = yield* standings.get(standing)
         if (found === undefined) return yield* refused("unknown")
         if (found.revoked) return yield* refused("revoked")
         if (found.disabled) return yield* refused("disabled")
@@ -83,7 +81,15 @@ export class Tokens extends Context.Tag("ordinaut/Tokens")<
                 scope.split(" ").filter((each) => each !== ""),
                 found.scopes
               )
-        return { id, name, namespace, scopes, rate_per_minute, expires_at: exp * 1000 }
+        return {
+          id,
+          name,
+          namespace,
+          scopes,
+          rate_per_minute,
+          expires_at: exp * 1000,
+          key_id: keyOf(standing.revocation)
+        }
       })
 
       const own = Effect.fnUntraced(function* (token: string, header: TokenText.TokenText["header"], now: number) {
@@ -115,7 +121,8 @@ export class Tokens extends Context.Tag("ordinaut/Tokens")<
         if (named?.agent_id !== claims.sub || named.expires !== claims.exp || claims.exp - claims.iat > longestLife) {
           return yield* refused("malformed")
         }
-        return yield* callerOf(claims.sub, claims.jti, claims.exp, claims.scope)
+        const standing = new Standing({ agent: claims.sub, revocation: claims.jti })
+        return yield* callerOf(standing, claims.exp, claims.scope)
       })
 
       const mayRevoke = (actor: Actor, agent: string) => {
@@ -129,13 +136,17 @@ export class Tokens extends Context.Tag("ordinaut/Tokens")<
 
       return Tokens.of({
         issue: Effect.fn("Tokens.issue")(function* (caller, request) {
+          if (caller.key_id === null) return yield* new KeyRequired()
           const scopes = request.scopes ?? caller.scopes
           const lacking = scopes.find((scope) => !mayGrant(caller.scopes, scope))
           if (lacking !== undefined) return yield* new Forbidden({ scope: lacking })
           const iat = Math.floor((yield* Clock.currentTimeMillis) / 1000)
           const last = caller.expires_at === null ? Infinity : Math.floor(caller.expires_at / 1000)
           const expires = Math.min(iat + request.ttl_seconds, last)
-          const jti = tokenId({ agent_id: caller.id, expires }, randomBytes(16).toString("base64url"))
+          const jti = tokenId(
+            { agent_id: caller.id, key_id: caller.key_id, expires },
+            randomBytes(16).toString("base64url")
+          )
           const { key, kid } = yield* keys.signer
           const access_token = yield* Effect.promise(() =>
             new SignJWT({
@@ -172,7 +183,8 @@ export class Tokens extends Context.Tag("ordinaut/Tokens")<
           const claims = yield* Effect.tapErrorTag(outside.value.claims(token, text, now), "Unauthorized", () =>
             Effect.sync(() => void refused("unknown"))
           )
-          return yield* callerOf(claims.sub, outsideId(claims.sub, claims.jti), claims.exp, claims.scope)
+          const standing = new Standing({ agent: claims.sub, revocation: outsideId(claims.sub, claims.jti) })
+          return yield* callerOf(standing, claims.exp, claims.scope)
         }, storeErrors),
 
         revoke: Effect.fn("Tokens.revoke")(function* (actor, jti) {
@@ -213,8 +225,11 @@ export class Tokens extends Context.Tag("ordinaut/Tokens")<
   )
 }
 
-/** Whether a token's agent may still act, and whether the token was revoked under this id. */
+/** Whether a token's agent may still act, and whether the token was revoked under this id, or with the key that bought it. */
 class Standing extends Data.Class<{ readonly agent: string; readonly revocation: string }> {}
+
+/** The key that bought a token of ours; null for one of an outside issuer. */
+const keyOf = (revocation: string) => readTokenId(revocation)?.key_id ?? null
 
 /** Ids of an outside issuer are unique for each of its subjects at best. */
 const outsideId = (sub: string, jti: string) => `${sub}/${jti}`

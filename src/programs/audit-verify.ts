@@ -8,11 +8,12 @@ import * as Launch from "../layers/Launch.ts"
 import { MasterKey } from "../layers/MasterKey.ts"
 
 const Services = AuditTrail.layer.pipe(
-  Layer.provide(MasterKey.layerGenerated),
   Layer.provide(Clock.layerSynchronized),
   Layer.provide(Layer.effectDiscard(Db.admitted)),
   Layer.provide(Db.layerNamed("ordinaut-audit-verify")),
-  Layer.provide(EmbeddedDb.layerUnlessConfigured)
+  Layer.provide(EmbeddedDb.layerOfExisting),
+  // The last, and so the first that is asked: without the secret no database is started.
+  Layer.provide(MasterKey.layerKept)
 )
 
 Launch.once("audit-verify", Effect.provide(AuditReport.whole(process.argv.slice(2)), Services))

@@ -23,17 +23,15 @@ describe("what two lists of scopes have in common", () => {
 
 describe("the id of a token", () => {
   const agent_id = "019cadc6-9a80-7000-8000-000000000000"
+  const id = { agent_id, key_id: "00aBcDeFgH12", expires: 1_772_442_900 }
   const random = "AAAAAAAAAAAAAAAAAAAAAA"
 
-  it("says whose the token is and when it ends", () => {
-    assert.deepStrictEqual(readTokenId(tokenId({ agent_id, expires: 1_772_442_900 }, random)), {
-      agent_id,
-      expires: 1_772_442_900
-    })
+  it("says whose the token is, which key bought it and when it ends", () => {
+    assert.deepStrictEqual(readTokenId(tokenId(id, random)), id)
   })
 
   it("is nothing else", () => {
-    const good = tokenId({ agent_id, expires: 1_772_442_900 }, random)
+    const good = tokenId(id, random)
     for (const bad of [
       "",
       agent_id,

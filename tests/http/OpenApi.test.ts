@@ -1,6 +1,8 @@
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { apiServer, request } from "../support/ApiServer.ts"
+import { mutations, owner } from "../support/mutations.ts"
+import type { Mutation } from "../support/mutations.ts"
 import { served } from "../support/openApi.ts"
 
 /** Every value of a key, however deep. */
@@ -18,8 +20,8 @@ layer(apiServer())("the OpenAPI document", (it) => {
       const references = valuesOf(json, "$ref")
       assert.isAbove(references.length, 50)
       for (const reference of references) {
-        const [, name = ""] = /^#\/components\/schemas\/([\w.-]+)$/.exec(String(reference)) ?? []
-        assert.property(document.components.schemas, name, String(reference))
+        const [, kind = "", name = ""] = /^#\/components\/(schemas|headers)\/([\w.-]+)$/.exec(String(reference)) ?? []
+        assert.property(Object(document.components)[kind], name, String(reference))
       }
     })
   )
@@ -60,6 +62,8 @@ layer(apiServer())("the OpenAPI document", (it) => {
             `${method} ${path} ${status}`
           )
         }
+        assert.include(statuses, "500", path)
+        assert.strictEqual(statuses.includes("429"), !path.startsWith("/health"), path)
         if (operation.security.length > 0) assert.includeMembers(statuses, ["401", "403", "422", "503"], path)
         if (method !== "GET" && method !== "DELETE") assert.includeMembers(statuses, ["400", "413", "415"], path)
         if (path.includes("{id}")) assert.include(statuses, "404", path)
@@ -81,6 +85,71 @@ layer(apiServer())("the OpenAPI document", (it) => {
           document.components.schemas[body.content["application/json"].schema.$ref?.split("/").at(-1) ?? ""]
         assert.include(schema as object, { type: "object", additionalProperties: false }, name)
       }
+    })
+  )
+})
+
+/** What an example cannot know. */
+const known = new Set(["lease_token", "jti"])
+
+layer(apiServer())("the examples of the document", (it) => {
+  it.effect("are taken as they are, every one by its operation", () =>
+    Effect.gen(function* () {
+      const { routes } = yield* served
+      const by = yield* owner("example")
+      const failed: Array<string> = []
+      let executed = 0
+      for (const [n, { method, operation, path }] of routes.entries()) {
+        if (operation.requestBody === undefined) continue
+        const name = `${method} ${path}`
+        const beat = name.endsWith("/heartbeat")
+        const prepare = mutations[beat ? name.replace("/heartbeat", "/complete") : name]
+        const made: Mutation = prepare === undefined ? { path } : yield* prepare(by, n)
+        const { example } = operation.requestBody.content["application/json"]
+        const learned = Object.entries(Object(made.body)).filter(([field]) => known.has(field) && field in example)
+        const answer = yield* request(method, beat ? made.path.replace("/complete", "/heartbeat") : made.path, {
+          key: made.key ?? by.key,
+          body: { ...example, ...Object.fromEntries(learned) }
+        })
+        if (answer.status >= 300) failed.push(`${name} ${answer.status} ${answer.text}`)
+        executed += 1
+      }
+      assert.deepStrictEqual(failed, [])
+      assert.isAbove(executed, 25)
+    })
+  )
+})
+
+layer(apiServer())("the headers that the document names", (it) => {
+  it.effect("are those that are sent, and no answer bears one that it does not name", () =>
+    Effect.gen(function* () {
+      const { document, routes } = yield* served
+      const known = Object.keys(document.components.headers ?? {})
+      const by = yield* owner("header")
+      const ask = [
+        ...Object.entries(mutations),
+        ...["/tasks", "/runs", "/health", "/queue", "/.well-known/jwks.json", "/tasks/nope"].map(
+          (path) => [`GET ${path === "/tasks/nope" ? "/tasks/{id}" : path}`, () => Effect.succeed({ path })] as const
+        )
+      ]
+      let looked = 0
+      for (const [n, [name, prepare]] of ask.entries()) {
+        const { body, key = by.key, path }: Mutation = yield* prepare(by, n)
+        const [method = ""] = name.split(" ")
+        const answer = yield* request(method, path, body === undefined ? { key } : { key, body })
+        const route = routes.find((each) => `${each.method} ${each.path}` === name)
+        const told = route?.operation.responses[String(answer.status)]
+        const named = Object.keys(told?.headers ?? {})
+        const sent = known.filter((header) => answer.headers.has(header))
+        // Cross-origin answers are for origins that are listed, and here is none.
+        assert.deepStrictEqual(
+          sent.toSorted(),
+          named.filter((header) => header !== "Access-Control-Allow-Origin").toSorted(),
+          `${name} ${answer.status}`
+        )
+        looked += 1
+      }
+      assert.isAbove(looked, 35)
     })
   )
 })

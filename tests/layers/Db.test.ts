@@ -168,3 +168,24 @@ describe("migrations", () => {
     })
   )
 })
+
+describe("a statement that nobody waits for any more", () => {
+  it.scopedLive(
+    "takes none of the others with it",
+    () =>
+      Effect.gen(function* () {
+        const url = yield* freshDatabase
+        yield* Effect.gen(function* () {
+          const sql = yield* SqlClient.SqlClient
+          const left = Effect.timeoutOption(sql`SELECT pg_sleep(0.003)`, "3 millis").pipe(Effect.repeatN(150))
+          const kept = sql`SELECT pg_sleep(0.003)`.pipe(Effect.repeatN(150))
+          yield* Effect.all(
+            Array.from({ length: 16 }, (_, n) => (n % 2 === 0 ? left : kept)),
+            { concurrency: 16, discard: true }
+          )
+          assert.deepStrictEqual(yield* answers, [{ one: 1 }])
+        }).pipe(Effect.provide(dbAt(url)))
+      }),
+    30_000
+  )
+})

@@ -3,6 +3,7 @@ import { assert, layer } from "@effect/vitest"
 import { DateTime, Deferred, Effect, Fiber, TestClock } from "effect"
 import type { JsonValue } from "../../src/domain/Json.ts"
 import type { RunStep } from "../../src/domain/Run.ts"
+import { AuditTrail } from "../../src/layers/AuditTrail.ts"
 import { Approvals } from "../../src/layers/Approvals.ts"
 import { Events } from "../../src/layers/Events.ts"
 import { History } from "../../src/layers/History.ts"
@@ -488,6 +489,15 @@ layer(services())("a pipeline", (it) => {
           [id, "succeeded"],
           [id, "succeeded"]
         ]
+      )
+      const trail = yield* (yield* AuditTrail).list(
+        actor,
+        { action: "task.run_now", subject_id: child.id },
+        { limit: 10, cursor: null }
+      )
+      assert.sameDeepMembers(
+        trail.items.map((entry) => [entry.actor, entry.after]),
+        items.map((one) => [actor.id, { run_id: one.id, parent_run_id: id }])
       )
     })
   )

@@ -4,6 +4,7 @@ import { Clock, ConfigProvider, Context, Effect, Layer, TestClock } from "effect
 import { decodeProtectedHeader, exportJWK, generateKeyPair, SignJWT } from "jose"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
+import { Agents } from "../../src/layers/Agents.ts"
 import { Audit } from "../../src/layers/Audit.ts"
 import { MasterKey } from "../../src/layers/MasterKey.ts"
 import { SigningKeys } from "../../src/layers/SigningKeys.ts"
@@ -28,6 +29,12 @@ const process = (more: Readonly<Record<string, string>> = {}) =>
     return { tokens: Context.get(context, Tokens), keys: Context.get(context, SigningKeys) }
   })
 
+/** An admin with a key, as whoever authenticates with it. */
+const buyer = Effect.gen(function* () {
+  const { actor, key } = yield* admin
+  return { actor, caller: yield* (yield* Agents).authenticate(key) }
+})
+
 const request = { ttl_seconds: 900 }
 const kidOf = (token: string) => decodeProtectedHeader(token).kid
 const refused = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>) =>
@@ -36,8 +43,7 @@ const refused = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A
 layer(services())("the keys of tokens", (it) => {
   it.scoped("survive a restart, rotate after 30 days with overlap, and verify until the last token is over", () =>
     Effect.gen(function* () {
-      const { actor } = yield* admin
-      const caller = { ...actor, rate_per_minute: null, expires_at: null }
+      const { actor, caller } = yield* buyer
       const one = yield* process()
       const other = yield* process()
       assert.deepStrictEqual(yield* other.keys.published, [])
@@ -75,12 +81,12 @@ layer(services())("the keys of tokens", (it) => {
 
   it.scoped("of many processes that start at once one makes the key", () =>
     Effect.gen(function* () {
-      const { actor } = yield* admin
+      const { caller } = yield* buyer
       const sql = yield* SqlClient.SqlClient
       yield* sql`DELETE FROM signing_key`
       const all = yield* Effect.all(Array.from({ length: 8 }, () => process()))
       const issued = yield* Effect.all(
-        all.map(({ tokens }) => tokens.issue({ ...actor, rate_per_minute: null, expires_at: null }, request)),
+        all.map(({ tokens }) => tokens.issue(caller, request)),
         { concurrency: 8 }
       )
       assert.lengthOf(new Set(issued.map(({ access_token }) => kidOf(access_token))), 1)
@@ -90,8 +96,7 @@ layer(services())("the keys of tokens", (it) => {
 
   it.scoped("are stored encrypted, for their own row alone, and change hands with the secret", () =>
     Effect.gen(function* () {
-      const { actor } = yield* admin
-      const caller = { ...actor, rate_per_minute: null, expires_at: null }
+      const { actor, caller } = yield* buyer
       const sql = yield* SqlClient.SqlClient
       yield* sql`DELETE FROM signing_key`
       const old = yield* process({ ORDINAUT_SECRET: secretOf("one") })
@@ -112,8 +117,7 @@ layer(services())("the keys of tokens", (it) => {
 
   it.scoped("a revocation takes effect in another process within 5 s, and is forgotten when the token is over", () =>
     Effect.gen(function* () {
-      const { actor } = yield* admin
-      const caller = { ...actor, rate_per_minute: null, expires_at: null }
+      const { actor, caller } = yield* buyer
       const sql = yield* SqlClient.SqlClient
       const one = yield* process()
       const other = yield* process()
@@ -130,6 +134,35 @@ layer(services())("the keys of tokens", (it) => {
       yield* TestClock.adjust("16 minutes")
       yield* (yield* History).keep
       assert.lengthOf(yield* sql`SELECT jti FROM revoked_token`, 0)
+    })
+  )
+})
+
+layer(services())("the tokens of a key", (it) => {
+  it.scoped("end within 5 s of its revocation in every process, and those of another key of the agent do not", () =>
+    Effect.gen(function* () {
+      const agents = yield* Agents
+      const { actor } = yield* admin
+      const { actor: member } = yield* agent(actor, "rotating", ["tasks:read"])
+      const processes = [yield* process(), yield* process()]
+      const bought = yield* Effect.forEach(["old", "new"], (name) =>
+        Effect.gen(function* () {
+          const { id, key } = yield* agents.issueKey(actor, member.id, { name })
+          const caller = yield* agents.authenticate(key)
+          return { id, token: (yield* (yield* process()).tokens.issue(caller, request)).access_token }
+        })
+      )
+      const [old, other] = [bought[0]!, bought[1]!]
+      for (const { tokens } of processes) {
+        assert.strictEqual((yield* tokens.authenticate(old.token)).key_id, old.id)
+        yield* tokens.authenticate(other.token)
+      }
+      yield* agents.revokeKey(actor, member.id, old.id)
+      yield* TestClock.adjust("5 seconds")
+      for (const { tokens } of processes) {
+        yield* refused(tokens.authenticate(old.token))
+        assert.strictEqual((yield* tokens.authenticate(other.token)).id, member.id)
+      }
     })
   )
 })

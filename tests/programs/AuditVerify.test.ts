@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { randomBytes } from "node:crypto"
+import { existsSync } from "node:fs"
+import { join } from "node:path"
 import { fromRandom } from "../../src/domain/ApiKey.ts"
 import * as Programs from "../support/programs.ts"
 import { freshDatabase } from "../support/TestDb.ts"
@@ -37,5 +39,22 @@ describe("npm run audit:verify", () => {
         assert.include(bad.errors(), "the first broken link is entry 11 of chain one")
       }),
     90_000
+  )
+
+  it.scopedLive("says which setting is missing, and makes neither a secret nor a database", () =>
+    Effect.gen(function* () {
+      const folder = join(yield* Programs.dataFolder, "none")
+      const secret = { ORDINAUT_SECRET: randomBytes(32).toString("base64") }
+      for (const [env, missing] of [
+        [{}, "ORDINAUT_SECRET is missing"],
+        [{ DATABASE_URL: yield* freshDatabase }, "ORDINAUT_SECRET is missing"],
+        [secret, "DATABASE_URL is missing"]
+      ] as const) {
+        const program = yield* Programs.run("audit-verify", { ...env, ORDINAUT_DATA_DIR: folder })
+        assert.strictEqual(yield* program.ended, 1, program.output())
+        assert.include(program.errors(), missing)
+        assert.isFalse(existsSync(folder), missing)
+      }
+    })
   )
 })

@@ -25,6 +25,8 @@ const forms = (text: string): ReadonlyArray<Buffer> => {
 
 const secretPart = (key: string) => key.split("_")[2] ?? ""
 
+const kept = /\/(?:admin\.key|ordinaut\.json)$/
+
 /** Every file below a folder, whole. */
 const files = async (folder: string): Promise<ReadonlyArray<readonly [string, Buffer]>> => {
   const found = await readdir(folder, { recursive: true, withFileTypes: true })
@@ -189,7 +191,9 @@ describe("secrets", () => {
           Effect.sync(() => (collector.seen.length > sofar ? true : undefined))
         )
 
-        const rows = yield* rowsOf(urlOf(yield* Effect.orDie(readCard(join(folder, "postgres")))))
+        const card = yield* Effect.orDie(readCard(join(folder, "postgres")))
+        canaries.set("the database's password", card.password)
+        const rows = yield* rowsOf(urlOf(card))
         const cmdline = yield* Effect.promise(() => readFile(`/proc/${program.pid}/cmdline`, "utf8").catch(() => ""))
         assert.strictEqual(yield* program.stop("SIGTERM"), 0)
         const places = [
@@ -199,8 +203,8 @@ describe("secrets", () => {
           ["traces", Buffer.from(collector.seen.map(({ body }) => body).join("\n"))],
           ["rows", Buffer.from(rows.join("\n"))],
           ["the command line", Buffer.from(cmdline)],
-          // Where the admin's key is kept, for the eyes of the owner.
-          ...(yield* Effect.promise(() => files(folder))).filter(([path]) => !path.endsWith("/admin.key"))
+          // But where the admin's key and the database's password are kept, for the eyes of the owner.
+          ...(yield* Effect.promise(() => files(folder))).filter(([path]) => !kept.test(path))
         ] as const
         const found = [...canaries].flatMap(([name, canary]) =>
           places.flatMap(([place, held]) =>

@@ -49,7 +49,8 @@ import { dbAt, freshDatabase } from "./TestDb.ts"
 /** The instant at which the tests' clock stands at first: a Monday. */
 export const start = Date.UTC(2026, 2, 2, 9, 0, 0)
 
-const secret = Buffer.from("a secret for tests that is long enough, and not the same byte").toString("base64")
+/** The master key of the tests' services, for a program that shares their database. */
+export const secret = Buffer.from("a secret for tests that is long enough, and not the same byte").toString("base64")
 
 const settings = (more: ReadonlyArray<readonly [string, string]>) =>
   Layer.setConfigProvider(ConfigProvider.fromMap(new Map([["ORDINAUT_SECRET", secret], ...more])))

@@ -95,7 +95,11 @@ const wrongInOneThing = (header: Members, claims: Members, now: number) => {
     ["several audiences", { ...claims, aud: ["ordinaut", "another"] }],
     ["another subject", { ...claims, sub: "019cadc6-9a80-7000-8000-000000000000" }],
     ["a subject that is no agent", { ...claims, sub: "admin" }],
-    ["another's id", { ...claims, jti: "019cadc6-9a80-7000-8000-000000000000.9999999999.AAAAAAAAAAAAAAAAAAAAAA" }],
+    [
+      "another's id",
+      { ...claims, jti: String(claims["jti"]).replace(/^[^.]+/, "019cadc6-9a80-7000-8000-000000000000") }
+    ],
+    ["a key that there is not", { ...claims, jti: String(claims["jti"]).replace(/\.[^.]{12}\./, ".000000000000.") }],
     ["an id of another form", { ...claims, jti: "1" }],
     ["expired", { ...claims, exp: now - 31, iat: now - 600 }],
     ["a life longer than any", { ...claims, exp: now + 901, iat: now }],

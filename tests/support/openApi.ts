@@ -15,12 +15,21 @@ export const Operation = Schema.Struct({
   requestBody: Schema.optional(
     Schema.Struct({
       required: Schema.Boolean,
-      content: Schema.Struct({ "application/json": Schema.Struct({ schema: Named }) })
+      content: Schema.Struct({
+        "application/json": Schema.Struct({
+          schema: Named,
+          example: Schema.Record({ key: Schema.String, value: Schema.Unknown })
+        })
+      })
     })
   ),
   responses: Schema.Record({
     key: Schema.String.pipe(Schema.pattern(/^[1-5]\d\d$/)),
-    value: Schema.Struct({ description: Schema.NonEmptyString, content: Schema.optional(Content) })
+    value: Schema.Struct({
+      description: Schema.NonEmptyString,
+      headers: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.Unknown })),
+      content: Schema.optional(Content)
+    })
   })
 })
 
@@ -29,6 +38,7 @@ const Document = Schema.Struct({
   info: Schema.Struct({ title: Schema.String, version: Schema.String, description: Schema.String }),
   paths: Schema.Record({ key: Schema.String, value: Schema.Record({ key: Schema.String, value: Operation }) }),
   components: Schema.Struct({
+    headers: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.Unknown })),
     schemas: Schema.Record({ key: Schema.String, value: Schema.Unknown }),
     securitySchemes: Schema.Record({ key: Schema.String, value: Schema.Unknown })
   })
