@@ -1,5 +1,5 @@
 /** How long a worker leases nothing at first, so that what it runs may end; twice as long each time that was in vain; milliseconds. */
-const firstPatience = 3000
+const firstPatience = 10_000
 /** After a suspect, and from the start, others have the worker at least this long. */
 const pauseAfterSuspect = 2000
 /** After patience ran out in vain others have the worker so many times as long as they were kept waiting. */

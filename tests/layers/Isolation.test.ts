@@ -28,10 +28,10 @@ describe("isolation", () => {
     assert.isTrue(isolation.isOpen())
   })
 
-  it("keeps others waiting for seconds at first, and longer only after that was in vain", () => {
+  it("keeps others waiting for ten seconds at first, and longer only after that was in vain", () => {
     const isolation = makeIsolation(0)
     let now = 2000
-    for (const patience of [3000, 6000, 12_000]) {
+    for (const patience of [10_000, 20_000, 40_000]) {
       assert.isTrue(isolation.asks(now))
       isolation.close(now)
       assert.isFalse(isolation.begins(1, now + patience))
@@ -46,7 +46,7 @@ describe("isolation", () => {
     isolation.began(true, now + 20_000)
     assert.isFalse(isolation.begins(0, now + 21_000))
     isolation.close(now + 30_000)
-    assert.isFalse(isolation.begins(1, now + 33_001))
+    assert.isFalse(isolation.begins(1, now + 40_001))
     assert.isTrue(isolation.isOpen())
   })
 })
