@@ -38,8 +38,8 @@ describe("isolation", () => {
       assert.isFalse(isolation.isOpen())
       assert.isFalse(isolation.begins(1, now + patience + 1))
       assert.isTrue(isolation.isOpen())
-      assert.isFalse(isolation.asks(now + 4 * patience))
-      now += 4 * patience + 1
+      assert.isFalse(isolation.asks(now + 2 * patience))
+      now += 2 * patience + 1
     }
     isolation.close(now)
     assert.isTrue(isolation.begins(0, now + 20_000))
