@@ -1,9 +1,7 @@
 /** How long a worker leases nothing at first, so that what it runs may end; twice as long each time that was in vain; milliseconds. */
-const firstPatience = 3000
+const firstPatience = 10_000
 /** After a suspect, and from the start, others have the worker at least this long. */
 const pauseAfterSuspect = 2000
-/** After patience ran out in vain others have the worker so many times as long as they were kept waiting. */
-const pausesPerPatience = 3
 
 /**
  * A suspect, a run that was there when two worker processes died, is run alone: if it kills a third, no other run pays for it.
@@ -34,7 +32,8 @@ export const makeIsolation = (startedAt: number) => {
       if (mode !== "closing") return false
       if (running === 0) return true
       if (now > until) {
-        open(now, patience * pausesPerPatience)
+        // Others have the worker as long as they were kept waiting.
+        open(now, patience)
         patience *= 2
       }
       return false

@@ -28,25 +28,25 @@ describe("isolation", () => {
     assert.isTrue(isolation.isOpen())
   })
 
-  it("keeps others waiting for seconds at first, and longer only after that was in vain", () => {
+  it("keeps others waiting for ten seconds at first, and longer only after that was in vain", () => {
     const isolation = makeIsolation(0)
     let now = 2000
-    for (const patience of [3000, 6000, 12_000]) {
+    for (const patience of [10_000, 20_000, 40_000]) {
       assert.isTrue(isolation.asks(now))
       isolation.close(now)
       assert.isFalse(isolation.begins(1, now + patience))
       assert.isFalse(isolation.isOpen())
       assert.isFalse(isolation.begins(1, now + patience + 1))
       assert.isTrue(isolation.isOpen())
-      assert.isFalse(isolation.asks(now + 4 * patience))
-      now += 4 * patience + 1
+      assert.isFalse(isolation.asks(now + 2 * patience))
+      now += 2 * patience + 1
     }
     isolation.close(now)
     assert.isTrue(isolation.begins(0, now + 20_000))
     isolation.began(true, now + 20_000)
     assert.isFalse(isolation.begins(0, now + 21_000))
     isolation.close(now + 30_000)
-    assert.isFalse(isolation.begins(1, now + 33_001))
+    assert.isFalse(isolation.begins(1, now + 40_001))
     assert.isTrue(isolation.isOpen())
   })
 })
