@@ -1,6 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
-import { Context, DateTime, Duration, Effect, Layer, Schema } from "effect"
-import { DueWork } from "../domain/DueWork.ts"
+import { Context, DateTime, Duration, Effect, Layer } from "effect"
+import type { DueWork } from "../domain/DueWork.ts"
 import type { Held, NewWork, Progress, Renewed, Settlement, TurnResult } from "../domain/Settlement.ts"
 import { plain } from "../domain/Line.ts"
 import type { Line } from "../domain/Line.ts"
@@ -14,7 +14,7 @@ import { promoteStatements } from "./Promotion.ts"
 import { answerStatement, recordStatement, takeOverStatement } from "./Recording.ts"
 import { rescueStatement, suspectStatement } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
-import { turnStatement } from "./Turn.ts"
+import { leasedWork, turnStatement } from "./Turn.ts"
 import type { TurnRow } from "./Turn.ts"
 import { lineStatements } from "./Waiting.ts"
 
@@ -135,7 +135,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
             line,
             now: at,
             until: until(at)
-          }).pipe(Effect.flatMap(decodeTurn))
+          }).pipe(Effect.map(toldBy))
           const lost = settled.flatMap(({ work }) => (done.has(work.id) ? [] : [work.id]))
           Metrics.turnDuration.add((performance.now() - started) / 1000, {})
           Metrics.turnRows.add(settled.length + leased.length, {})
@@ -268,15 +268,18 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
   )
 }
 
-const decodeWork = Schema.decodeUnknown(Schema.Array(DueWork))
-
 /** What a turn did, from its rows: each is a lease, or names what was settled or found no slot. */
-const decodeTurn = (rows: ReadonlyArray<TurnRow>) =>
-  Effect.map(decodeWork(rows.filter(({ kind }) => kind === "leased")), (leased) => ({
-    leased,
-    done: new Set(rows.flatMap(({ kind, subject }) => (kind === "settled" ? [subject] : []))),
-    blocked: rows.filter(({ kind }) => kind === "blocked").length
-  }))
+const toldBy = (rows: ReadonlyArray<TurnRow>) => {
+  const leased: Array<DueWork> = []
+  const done = new Set<string>()
+  let blocked = 0
+  for (const row of rows) {
+    if (row.kind === "leased") leased.push(leasedWork(row))
+    else if (row.kind === "settled") done.add(row.subject)
+    else blocked++
+  }
+  return { leased, done, blocked }
+}
 
 const count = (settled: ReadonlyArray<Settlement>, lost: number) => {
   const ends = { settled: 0, retried: 0, released: 0, parked: 0, lost }

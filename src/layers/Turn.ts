@@ -1,5 +1,6 @@
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { DateTime } from "effect"
+import { DueWork } from "../domain/DueWork.ts"
 import { givenSteps, keepSteps, stepRow } from "./Recording.ts"
 import type { Line } from "../domain/Line.ts"
 import type { Settlement } from "../domain/Settlement.ts"
@@ -9,11 +10,39 @@ import { candidatesOf } from "./Candidates.ts"
 import { tellRuns } from "./Outbox.ts"
 import { usedCte } from "./Usages.ts"
 
-/** A row of the answer: a leased row with all its columns, or the id of another in `subject`. */
-export interface TurnRow {
-  readonly kind: "leased" | "settled" | "blocked"
-  readonly subject: string
+/** A leased row as the database gives it: what `DueWork` has, with instants as `Date`. */
+type LeasedRow = {
+  readonly [Column in keyof DueWork]: DueWork[Column] extends DateTime.Utc
+    ? Date
+    : DueWork[Column] extends DateTime.Utc | null
+      ? Date | null
+      : DueWork[Column]
 }
+
+/** A row of the answer: a leased row, or the id of another in `subject`. */
+export type TurnRow =
+  | (LeasedRow & { readonly kind: "leased" })
+  | { readonly kind: "settled" | "blocked"; readonly subject: string }
+
+const instant = (date: Date) => DateTime.unsafeFromDate(date)
+const instantOrNull = (date: Date | null) => (date === null ? null : instant(date))
+
+/** The work of a leased row, taken as it is: to check its columns one by one costs more than all else that a turn does for it. */
+export const leasedWork = (row: LeasedRow): DueWork =>
+  new DueWork(
+    {
+      ...row,
+      scheduled_for: instant(row.scheduled_for),
+      due_at: instant(row.due_at),
+      cancel_requested_at: instantOrNull(row.cancel_requested_at),
+      started_at: instant(row.started_at),
+      attempt_started_at: instant(row.attempt_started_at),
+      deadline_at: instantOrNull(row.deadline_at),
+      start_by: instantOrNull(row.start_by),
+      created_at: instant(row.created_at)
+    },
+    true
+  )
 
 interface TurnInput {
   readonly worker: string
@@ -35,6 +64,12 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
   const archived = archive(sql)
   const slotsOfAgents = sql.literal(`'${agentSlots}'`)
   const candidates = candidatesOf(sql)
+  const columnsOf = (row: string) =>
+    sql.literal(
+      Object.keys(DueWork.fields)
+        .map((column) => `${row}.${column}`)
+        .join(", ")
+    )
   return ({ capacity, line, now, settled, suspects, until, worker }: TurnInput) => {
     const ids = settled.map(({ work }) => work.id)
     const settlements = JSON.stringify(
@@ -144,9 +179,9 @@ export const turnStatement = (sql: SqlClient.SqlClient) => {
         state: sql.literal("'running'"),
         at: sql`${now}::timestamptz`
       })})
-      SELECT 'leased' AS kind, NULL::uuid AS subject, l.* FROM leased l
+      SELECT 'leased' AS kind, NULL::uuid AS subject, ${columnsOf("l")} FROM leased l
       UNION ALL
-      SELECT other.kind, other.id, (NULL::due_work).* FROM (
+      SELECT other.kind, other.id, ${columnsOf("(NULL::due_work)")} FROM (
         SELECT 'settled' AS kind, id FROM ended UNION ALL SELECT 'settled', id FROM continued
         UNION ALL SELECT 'blocked', id FROM blocked) AS other`
   }

@@ -78,8 +78,8 @@ SELECT what, changes, entries FROM (VALUES
   ('task.changed', (SELECT sum(version - 1) FROM task), (SELECT count(*) FROM audit_log WHERE action = 'task.changed')),
   ('task.canceled', (SELECT count(*) FROM task WHERE status = 'canceled'),
     (SELECT count(*) FROM audit_log WHERE action = 'task.canceled')),
-  ('task.run_now', (SELECT count(*) FROM task_run WHERE trigger = 'manual' AND parent_run_id IS NULL)
-    + (SELECT count(*) FROM due_work WHERE trigger = 'manual' AND parent_run_id IS NULL),
+  ('task.run_now', (SELECT count(*) FROM task_run WHERE trigger = 'manual')
+    + (SELECT count(*) FROM due_work WHERE trigger = 'manual'),
     (SELECT count(*) FROM audit_log WHERE action = 'task.run_now')),
   ('event.published', (SELECT count(*) FROM event), (SELECT count(*) FROM audit_log WHERE action = 'event.published'))
 ) AS told (what, changes, entries) WHERE changes <> entries;

@@ -354,9 +354,8 @@ layer(apiServer())("an open stream", (it) => {
         yield* TestClock.adjust("5 seconds")
         yield* end(byKey)
         assert.strictEqual(byKey.end(), "ended", name)
-        // A token outlives the key that bought it, until it ends by itself.
-        if (name === "revoked key") assert.isUndefined(byToken.end())
-        else yield* end(byToken)
+        yield* end(byToken)
+        assert.strictEqual(byToken.end(), "ended", name)
       }
     })
   )

@@ -93,13 +93,16 @@ const snapshot = Effect.gen(function* () {
   const [row] = yield* sql<{ name: string }>`SELECT current_database() AS name`
   const url = new URL(inject("databaseUrl"))
   url.pathname = row?.name ?? ""
-  const client = new pg.Client({ connectionString: url.href })
+  const client = yield* Effect.acquireRelease(
+    Effect.sync(() => new pg.Client({ connectionString: url.href })),
+    (open) => Effect.promise(() => open.end())
+  )
   yield* Effect.promise(async () => {
     await client.connect()
     await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ")
     await client.query("SELECT count(*) FROM due_work")
   })
-  return Effect.promise(() => client.end())
+  return Effect.promise(() => client.query("COMMIT"))
 })
 
 type Scene = typeof scene extends fc.Arbitrary<infer A> ? A : never
@@ -214,20 +217,20 @@ layer(services())("turns of agents", (it) => {
     })
   )
 
-  it.effect("begins behind rows that are gone and that an open snapshot keeps", () =>
+  it.scoped("begins behind rows that are gone and that an open snapshot keeps", () =>
     Effect.gen(function* () {
       yield* fromStart
       const lease = yield* Lease
       const sql = yield* SqlClient.SqlClient
-      yield* flood(1, 1, 60_000, 60)
+      yield* flood(1, 1, 200_000, 60)
       const close = yield* snapshot
       yield* sql`DELETE FROM due_work`
-      yield* flood(2, 70_000, 3, 0)
-      yield* flood(3, 80_000, 3, 0)
+      yield* flood(2, 270_000, 3, 0)
+      yield* flood(3, 280_000, 3, 0)
       const line = yield* lease.line(null)
-      assert.deepStrictEqual(line.from, { rank: 5, due_at: start, id: id(70_000) })
+      assert.deepStrictEqual(line.from, { rank: 5, due_at: start, id: id(270_000) })
       const { leased } = yield* lease.turn(worker, [], 2, false, line)
-      assert.deepStrictEqual(leased.map((one) => one.id).sort(), [id(70_000), id(80_000)])
+      assert.deepStrictEqual(leased.map((one) => one.id).sort(), [id(270_000), id(280_000)])
       yield* close
       // A machine that is busy takes long now and then, whatever the way.
       const { from } = yield* Effect.repeat(lease.line(null), { until: (seen) => seen.from === null, times: 100 })
