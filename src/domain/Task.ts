@@ -64,7 +64,9 @@ const LocalTime = Schema.NullOr(
   )
 )
 /** A record of the schema library would lose the key without a word. */
-const LabelName = Schema.String.pipe(Schema.pattern(/^(?!__proto__$)/))
+const LabelName = Schema.String.pipe(
+  Schema.pattern(/^(?!__proto__$)/, { jsonSchema: { pattern: "^(?!__proto__$)", maxLength: 100 } })
+)
 const Labels = Schema.Record({ key: LabelName, value: Schema.String.pipe(Schema.maxLength(200)) }).pipe(
   Schema.filter((labels) => {
     const names = Object.keys(labels)
