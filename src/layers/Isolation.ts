@@ -10,13 +10,13 @@ const pauseAfterSuspect = 2000
 
 /**
  * A suspect, a run that was there when two worker processes died, is run alone: if it kills a third, no other run pays for it.
- * To make room a worker closes, waits until it runs nothing, and takes one suspect. Whether it may the store decides
- * (`Lease.makeRoom`), so that others go on meanwhile. Instants are of the monotonic clock.
+ * To make room a worker closes, waits until it runs nothing, and takes one suspect after the other while its place lasts.
+ * Whether it may the store decides (`Lease.makeRoom`), so that others go on meanwhile. Instants are of the monotonic clock.
  */
 export const makeIsolation = (startedAt: number) => {
   let mode: "open" | "closing" | "alone" = "open"
   let patience = firstPatience
-  /** While it closes: when patience is over. While it is open: when it may close again. */
+  /** While it is closed: when its place runs out. While it is open: when it may close again. */
   let until = startedAt + pauseAfterSuspect
   const open = (now: number, pause: number) => {
     mode = "open"
@@ -35,9 +35,12 @@ export const makeIsolation = (startedAt: number) => {
     },
     /** Whether this turn is to take a suspect; ends what is over: a suspect that is done, and patience, with which the place has run out. */
     begins: (running: number, now: number): boolean => {
-      if (mode === "alone" && running === 0) open(now, pauseAfterSuspect)
-      if (mode !== "closing") return false
+      if (mode === "open") return false
       if (now <= until) return running === 0
+      if (mode === "alone") {
+        if (running === 0) open(now, pauseAfterSuspect)
+        return false
+      }
       open(now, pauseInVain)
       patience = Math.min(2 * patience, mostPatience)
       return false

@@ -3,7 +3,7 @@ import { Duration } from "effect"
 import { makeIsolation } from "../../src/layers/Isolation.ts"
 
 describe("isolation", () => {
-  it("leaves the worker to others first, closes, waits for what runs, and takes one suspect", () => {
+  it("leaves the worker to others first, closes, waits for what runs, and takes one suspect after the other", () => {
     const isolation = makeIsolation(1000)
     assert.isFalse(isolation.asks(2999))
     assert.isTrue(isolation.asks(3000))
@@ -11,8 +11,11 @@ describe("isolation", () => {
     assert.isFalse(isolation.isOpen())
     assert.isFalse(isolation.asks(3500))
     assert.isFalse(isolation.begins(2, 3500))
-    assert.isTrue(isolation.begins(0, 4000))
-    isolation.began(true, 4000)
+    for (const now of [4000, 5000]) {
+      assert.isTrue(isolation.begins(0, now))
+      isolation.began(true, now)
+      assert.isFalse(isolation.begins(1, now + 1))
+    }
     assert.isFalse(isolation.begins(1, 60_000))
     assert.isFalse(isolation.isOpen())
     assert.isFalse(isolation.begins(0, 70_000))
