@@ -37,7 +37,7 @@ export interface Beat {
   readonly concurrency: number
 }
 
-/** Who is alive. Owns `worker_heartbeat`. */
+/** Who is alive. Owns `worker_heartbeat`, but for `making_room_until`, which a beat leaves as it is. */
 export class Heartbeats extends Context.Tag("ordinaut/Heartbeats")<
   Heartbeats,
   {

@@ -12,7 +12,7 @@ import { enqueueStatement, roomStatement } from "./Enqueue.ts"
 import * as Metrics from "./Metrics.ts"
 import { promoteStatements } from "./Promotion.ts"
 import { answerStatement, recordStatement, takeOverStatement } from "./Recording.ts"
-import { rescueStatement, suspectStatement } from "./Rescue.ts"
+import { rescueStatement, roomForSuspect } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
 import { leasedWork, turnStatement } from "./Turn.ts"
 import type { TurnRow } from "./Turn.ts"
@@ -20,7 +20,7 @@ import { lineStatements } from "./Waiting.ts"
 
 /**
  * Who may work on a due row, and until when. Owns `due_work`, `live_step`, `pending_item`, `concurrency`,
- * `occurrence` and the history.
+ * `occurrence` and the history, and `making_room_until` of `worker_heartbeat`.
  */
 export class Lease extends Context.Tag("ordinaut/Lease")<
   Lease,
@@ -62,8 +62,11 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
     ) => Effect.Effect<ReadonlyArray<Renewed>, StoreUnavailable>
     /** Takes back the leases that nobody renewed in time. Answers how many. */
     readonly rescue: Effect.Effect<number, StoreUnavailable>
-    /** Whether a suspect waits for which this worker is to make room. Half of the workers that beat, or one, are alone at a time. */
-    readonly suspects: (worker: string) => Effect.Effect<boolean, StoreUnavailable>
+    /**
+     * Whether a suspect waits for which this worker is to make room, from now on and for `patience` at most. Half of the workers that
+     * beat, or one, make room or are alone at a time; which they are stands in their heartbeats.
+     */
+    readonly makeRoom: (worker: string, patience: Duration.Duration) => Effect.Effect<boolean, StoreUnavailable>
     /** Lets waiting runs gain on the others: one priority for every ten minutes. Answers how many gained. */
     readonly age: Effect.Effect<number, StoreUnavailable>
     /**
@@ -106,7 +109,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
       const turn = turnStatement(sql)
       const look = lineStatements(sql)
       const rescue = rescueStatement(sql, leaseFor)
-      const chosen = suspectStatement(sql)
+      const makeRoom = roomForSuspect(sql)
       const enqueue = enqueueStatement(sql)
       const room = roomStatement(sql, yield* Settings.maxUnfinishedRuns)
       const record = recordStatement(sql)
@@ -187,7 +190,7 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
           return rows.length
         }).pipe(Effect.withSpan("Lease.rescue"), storeErrors),
 
-        suspects: Effect.fn("Lease.suspects")((id) => Effect.flatMap(now, (at) => chosen(id, at)), storeErrors),
+        makeRoom: Effect.fn("Lease.makeRoom")((...asked) => Effect.flatMap(now, makeRoom(...asked)), storeErrors),
 
         age: Effect.gen(function* () {
           const at = yield* now

@@ -65,18 +65,25 @@ export const rescueStatement = (sql: SqlClient.SqlClient, leaseFor: Duration.Dur
 }
 
 /**
- * One statement that says whether a suspect waits for which a worker is to make room. Of the workers that beat lately half, and at
- * least one, may be alone with a suspect; those that run least are chosen, for they have room first.
+ * Gives a worker a place to make room for a suspect, where one waits; answers whether it has one. Of the workers that beat lately half,
+ * and at least one, may make room or be alone with a suspect. A place runs out with its time, and with its worker's heartbeat.
  */
-export const suspectStatement = (sql: SqlClient.SqlClient) => (worker: string, now: Date) =>
-  sql<{ chosen: boolean }>`
-    WITH fleet AS MATERIALIZED (
-      SELECT h.id, h.running, h.id IN (SELECT locked_by FROM due_work WHERE state = 'leased' AND crashes >= 2) AS alone
-      FROM worker_heartbeat h
-      WHERE h.program = 'worker' AND h.last_seen > ${new Date(now.getTime() - 2 * Duration.toMillis(beatEvery))}
-        AND EXISTS (SELECT FROM due_work WHERE state = 'ready' AND crashes >= 2))
-    SELECT ${worker} IN (
-      SELECT id FROM fleet WHERE NOT alone ORDER BY running, id
-      LIMIT greatest(0, greatest(1, (SELECT count(*) FROM fleet) / 2) - (SELECT count(*) FROM fleet WHERE alone))) AS chosen`.pipe(
-    Effect.map((rows) => rows.some(({ chosen }) => chosen))
-  )
+export const roomForSuspect = (sql: SqlClient.SqlClient) => {
+  const waits = sql`EXISTS (SELECT FROM due_work WHERE state = 'ready' AND crashes >= 2)`
+  return (worker: string, patience: Duration.Duration) => (now: Date) =>
+    Effect.gen(function* () {
+      // A statement of its own, for what it waits for is not in its snapshot. While there is no suspect nobody waits.
+      const locked = yield* sql`SELECT pg_advisory_xact_lock(hashtextextended('ordinaut.room', 0)) WHERE ${waits}`
+      if (locked.length === 0) return false
+      const given = yield* sql`
+        WITH fleet AS MATERIALIZED (
+          SELECT id, making_room_until > ${now} OR id IN (SELECT locked_by FROM due_work WHERE state = 'leased' AND crashes >= 2) AS taken
+          FROM worker_heartbeat
+          WHERE program = 'worker' AND last_seen > ${new Date(now.getTime() - 2 * Duration.toMillis(beatEvery))})
+        UPDATE worker_heartbeat SET making_room_until = ${new Date(now.getTime() + Duration.toMillis(patience))}
+        WHERE id = ${worker} AND id IN (SELECT id FROM fleet) AND ${waits}
+          AND (SELECT count(*) FROM fleet WHERE taken AND id <> ${worker}) < greatest(1, (SELECT count(*) FROM fleet) / 2)
+        RETURNING id`
+      return given.length > 0
+    }).pipe(sql.withTransaction)
+}

@@ -274,7 +274,7 @@ export class Worker extends Context.Tag("ordinaut/Worker")<
           yield* children.finish
           // Before the rescue: what is taken back together with a suspect is leased before a worker closes for that.
           const now = performance.now()
-          if (isolation.asks(now) && (yield* lease.suspects(id))) {
+          if (isolation.asks(now) && (yield* lease.makeRoom(id, isolation.patience()))) {
             isolation.close(now)
             yield* wakeups.signalHere("work")
           }

@@ -1,6 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Layer, Tracer } from "effect"
+import { Duration, Effect, Layer, Tracer } from "effect"
 import { DueWork } from "../../src/domain/DueWork.ts"
 import { Agents } from "../../src/layers/Agents.ts"
 import { Backfills } from "../../src/layers/Backfills.ts"
@@ -174,7 +174,10 @@ const yearly = { schedule_expr: "0 0 1 1 *" }
 layer(Layer.provideMerge(Layer.effectDiscard(load), services()))("under a generic plan and on large tables", (it) => {
   it.effect("no statement of leases, of the tick and of the log scans a table or sorts the queue", () =>
     Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
       const lease = yield* Lease
+      // Only where a suspect waits a worker asks for more than that.
+      yield* sql`UPDATE due_work SET crashes = 2 WHERE id = (SELECT id FROM due_work WHERE state = 'ready' LIMIT 1)`
       const statements = yield* statementsOf(
         Effect.gen(function* () {
           const { leased } = yield* lease.turn(worker, [], 20)
@@ -194,7 +197,7 @@ layer(Layer.provideMerge(Layer.effectDiscard(load), services()))("under a generi
           yield* lease.line(line.agents[3]?.agent_id ?? null)
           yield* (yield* Scheduler).tick
           yield* lease.rescue
-          yield* lease.suspects(worker)
+          yield* lease.makeRoom(worker, Duration.seconds(10))
           yield* (yield* Backfills).advance
           yield* (yield* EventStream).number
           yield* (yield* EventStream).after(19_990, 5)

@@ -1,6 +1,6 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { assert, layer } from "@effect/vitest"
-import { Clock, Effect, TestClock } from "effect"
+import { Clock, Duration, Effect, TestClock } from "effect"
 import { Heartbeats } from "../../src/layers/Heartbeats.ts"
 import { Lease } from "../../src/layers/Lease.ts"
 import { Runs } from "../../src/layers/Runs.ts"
@@ -92,7 +92,13 @@ layer(services())("a lease that nobody renews", (it) => {
       yield* lease.turn(one, [], 10)
       yield* silence
       assert.strictEqual((yield* row(runId))?.crashes, 2)
-      assert.isTrue(yield* lease.suspects(other))
+      const fleet = Array.from({ length: 8 }, (_, n) => `018f0000-0000-7000-8000-00000000001${n}`)
+      yield* Effect.forEach(fleet, beat)
+      // Eight, the other, and the silent one, whose last beat is too old: of nine four, however many ask at once.
+      const given = yield* Effect.filter(fleet, (id) => lease.makeRoom(id, Duration.seconds(10)), {
+        concurrency: "unbounded"
+      })
+      assert.lengthOf(given, 4)
       assert.lengthOf((yield* lease.turn(one, [], 10)).leased, 0)
       assert.lengthOf((yield* lease.turn(one, [], 1, true)).leased, 1)
       yield* silence

@@ -119,20 +119,21 @@ export const answer = (tables: Tables, answers: ReadonlyArray<Answer>): Readonly
   return answered
 }
 
-/** Whether a worker is to make room for a suspect: half of those that beat, and at least one, are alone with one at a time. */
-export const suspects = (tables: Tables, worker: string, now: number): boolean => {
+/** Gives a worker a place to make room for a suspect: half of those that beat, and at least one, have one or are alone at a time. */
+export const makeRoom = (tables: Tables, worker: string, now: number, until: number): boolean => {
   const found = rowsWhere(tables, ({ crashes }) => crashes >= 2)
-  if (!found.some(({ state }) => state === "ready")) return false
   const holders = new Set(found.flatMap(({ locked_by, state }) => (state === "leased" ? [locked_by] : [])))
-  const fleet = [...tables.heartbeats].filter(
-    ([, { last_seen, program }]) => program === "worker" && last_seen > now - 10_000
+  const fleet = new Map(
+    [...tables.heartbeats].filter(([, { last_seen, program }]) => program === "worker" && last_seen > now - 10_000)
   )
-  const others = fleet.filter(([id]) => !holders.has(id))
-  const room = Math.max(1, Math.floor(fleet.length / 2)) - (fleet.length - others.length)
-  return others
-    .sort(([a, one], [b, other]) => one.running - other.running || (a < b ? -1 : 1))
-    .slice(0, Math.max(0, room))
-    .some(([id]) => id === worker)
+  const taken = [...fleet].filter(
+    ([id, { making_room_until }]) => id !== worker && ((making_room_until ?? 0) > now || holders.has(id))
+  )
+  const own = fleet.get(worker)
+  if (own === undefined || !found.some(({ state }) => state === "ready")) return false
+  if (taken.length >= Math.max(1, Math.floor(fleet.size / 2))) return false
+  own.making_room_until = until
+  return true
 }
 
 /** Lets waiting runs gain one priority for every ten minutes; answers how many gained. */

@@ -1,4 +1,4 @@
-import { Clock, Context, Effect } from "effect"
+import { Clock, Context, Duration, Effect } from "effect"
 import type { StoreUnavailable } from "../../src/domain/StoreUnavailable.ts"
 import { DueTasks } from "../../src/layers/DueTasks.ts"
 import { Heartbeats } from "../../src/layers/Heartbeats.ts"
@@ -48,7 +48,8 @@ const lease = (tables: Tables, call: Call) =>
     answer: (answers) => call("answer", () => Runs.answer(tables, answers)),
     renew: (worker, held) => call("renew", (now) => Runs.renew(tables, worker, held, now)),
     rescue: call("rescue", (now) => rescue(tables, now)),
-    suspects: (worker) => call("suspects", (now) => Runs.suspects(tables, worker, now)),
+    makeRoom: (worker, patience) =>
+      call("makeRoom", (now) => Runs.makeRoom(tables, worker, now, now + Duration.toMillis(patience))),
     age: call("age", (now) => Runs.age(tables, now)),
     promote: call("promote", (now) => Runs.promote(tables, now)),
     cancel: (ids) => call("cancel", (now) => Runs.cancel(tables, ids, now)),
@@ -104,13 +105,14 @@ const plans = (tables: Tables, call: Call) =>
 
 const heartbeats = (tables: Tables, call: Call) =>
   Heartbeats.of({
-    beat: ({ id, program, running }) =>
+    beat: ({ id, program }) =>
       call("beat", (now) => {
+        const before = tables.heartbeats.get(id)
         tables.heartbeats.set(id, {
           program,
-          running,
           last_seen: now,
-          seen_before: tables.heartbeats.get(id)?.last_seen ?? null
+          seen_before: before?.last_seen ?? null,
+          making_room_until: before?.making_room_until ?? null
         })
       }),
     leave: (id) =>

@@ -119,9 +119,9 @@ export interface Tables {
     string,
     {
       readonly program: "worker" | "scheduler"
-      readonly running: number
       readonly last_seen: number
       readonly seen_before: number | null
+      making_room_until: number | null
     }
   >
   /** Run ids by the state that they came to, in the order in which it was told. */

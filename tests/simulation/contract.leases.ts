@@ -1,4 +1,4 @@
-import { Effect } from "effect"
+import { Duration, Effect } from "effect"
 import { plain, seen, served } from "../../src/domain/Line.ts"
 import type { Line } from "../../src/domain/Line.ts"
 import type { End } from "../../src/domain/Settlement.ts"
@@ -27,6 +27,8 @@ const agents = [
   "018f0000-0000-7000-8000-00000000000b",
   "018f0000-0000-7000-8000-00000000000c"
 ] as const
+
+const patience = Duration.seconds(10)
 
 /** Who may work on a run, and what a lost lease and a used slot mean. */
 export const leases: Record<string, Scenario> = {
@@ -112,9 +114,9 @@ export const leases: Record<string, Scenario> = {
       yield* leaseOne()
       equal(yield* pass(other), "ready lease 3 attempt 1 crashes 1")
       yield* leaseOne()
-      equal(yield* leases.suspects(other), false)
+      equal(yield* leases.makeRoom(other, patience), false)
       equal(yield* pass(other), "ready lease 4 attempt 1 crashes 2")
-      equal(yield* leases.suspects(other), true)
+      equal(yield* leases.makeRoom(other, patience), true)
       equal(yield* lease(10), [])
       equal((yield* lease(1, one, true)).length, 1)
       equal(yield* pass(other), undefined)
@@ -122,41 +124,61 @@ export const leases: Record<string, Scenario> = {
     }
   ),
 
-  "has half of the workers make room for suspects, the least busy first, while the others go on": Effect.gen(
+  "has half of the workers make room for suspects, each until its time is over, it is alone, or it is gone": Effect.gen(
     function* () {
       const store = yield* Store
       const leases = yield* Lease
       const silent = "018f0000-0000-7000-8000-0000000000ff"
-      const fleet = [3, 0, 2, 1].map((running, n) => ({ id: `018f0000-0000-7000-8000-0000000000f${n}`, running }))
+      const [a, b, c, d] = [
+        "018f0000-0000-7000-8000-0000000000f0",
+        "018f0000-0000-7000-8000-0000000000f1",
+        "018f0000-0000-7000-8000-0000000000f2",
+        "018f0000-0000-7000-8000-0000000000f3"
+      ]
+      const beats = (...ids: ReadonlyArray<string>) => Effect.forEach(ids, (id) => beat(id), { discard: true })
+      const given = (patience: number, ...ids: ReadonlyArray<string>) =>
+        // In this order, in which `Effect.filter` does not ask.
+        Effect.forEach(ids, (id) =>
+          Effect.map(leases.makeRoom(id, Duration.seconds(patience)), (has) => (has ? [id] : []))
+        ).pipe(Effect.map((some) => some.flat()))
       const task = yield* store.task()
       for (const n of [1, 2, 3]) yield* queue(task, n)
       for (const crash of [1, 2]) {
         yield* beat(silent)
         yield* lease(10, silent)
         yield* store.setTime(crash * 16_000 - 4000)
-        for (const { id, running } of fleet) yield* beat(id, running)
+        yield* beats(a, b, c, d)
+        equal(yield* given(10, a, b, c, d), [])
         yield* store.setTime(crash * 16_000)
         equal(yield* leases.rescue, 3)
       }
       yield* queue(task, 4)
-      const chosen = Effect.map(
-        Effect.filter(fleet, ({ id }) => leases.suspects(id)),
-        (some) => some.map(({ running }) => running)
-      )
-      equal(yield* chosen, [0, 1])
-      equal(yield* leases.suspects(silent), false)
-      const suspectOf = (running: number) => lease(1, fleet.find((one) => one.running === running)?.id ?? "", true)
-      const [first] = yield* suspectOf(0)
-      equal(yield* chosen, [1])
-      equal((yield* suspectOf(1)).length, 1)
-      equal(yield* chosen, [])
+      equal(yield* given(10, silent, a, b, c, d), [a, b])
+      // A beat keeps the place; who asks again, because the answer was lost, has it still.
+      yield* beats(a, b, c, d)
+      equal(yield* given(10, d, c, b, a), [b, a])
+      const [alone] = yield* lease(1, a, true)
+      if (alone === undefined) throw new Error("a suspect was leased")
+      yield* store.setTime(41_999)
+      yield* beats(a, b, c, d)
+      equal(yield* given(10, c, d), [])
+      // The time of both is over; one has its suspect yet.
+      yield* store.setTime(42_000)
+      equal(yield* given(60, d, c, b), [d])
       equal(
-        (yield* lease(10, fleet[0]?.id)).map(({ key }) => key),
+        (yield* lease(10, c)).map(({ key }) => key),
         ["m:4"]
       )
-      if (first === undefined) throw new Error("a suspect was leased")
-      yield* settle(first, succeeded)
-      equal(yield* chosen, [0])
+      yield* store.setTime(51_999)
+      yield* beats(a, b, c)
+      yield* settle(alone, succeeded)
+      // Three beat, and have one place. The fourth is gone, and its place with its heartbeat.
+      equal(yield* given(10, b), [b])
+      equal(yield* given(10, c, a), [])
+      for (const worker of [b, c]) equal((yield* lease(1, worker, true)).length, 1)
+      yield* store.setTime(61_999)
+      yield* beats(a, b, c)
+      equal(yield* given(10, a, b, c), [])
     }
   ),
 
