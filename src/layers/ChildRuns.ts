@@ -68,16 +68,18 @@ export class ChildRuns extends Context.Tag("ordinaut/ChildRuns")<
             if (task.status === "canceled")
               return yield* StepFailed.of("tool_input_invalid", `/task_id: task ${taskId} is canceled`)
             const id = runIdOf(parent, key)
-            const [known] =
-              yield* sql`SELECT FROM occurrence WHERE task_id = ${task.id} AND key = ${occurrenceKey.manual(id)}`
-            if (known === undefined && (yield* lease.room([task.id])).get(task.id) === 0) {
-              return yield* StepFailed.of(
-                "too_many_runs",
-                `task ${taskId} has as many unfinished runs as ORDINAUT_MAX_UNFINISHED_RUNS allows`
-              )
-            }
             const now = DateTime.toEpochMillis(yield* DateTime.now)
             yield* Effect.gen(function* () {
+              // Of many starts at once each sees those before it.
+              yield* sql`SELECT pg_advisory_xact_lock(hashtextextended(${`ordinaut.room:${task.id}`}, 0))`
+              const [known] =
+                yield* sql`SELECT FROM occurrence WHERE task_id = ${task.id} AND key = ${occurrenceKey.manual(id)}`
+              if (known === undefined && (yield* lease.room([task.id])).get(task.id) === 0) {
+                return yield* StepFailed.of(
+                  "too_many_runs",
+                  `task ${taskId} has as many unfinished runs as ORDINAUT_MAX_UNFINISHED_RUNS allows`
+                )
+              }
               const queued = yield* lease.enqueue([
                 {
                   ...Firing.workFor(id, task, { params }),

@@ -1,6 +1,5 @@
 import * as SqlClient from "@effect/sql/SqlClient"
 import { Context, DateTime, Duration, Effect, Layer } from "effect"
-import type { DueWork } from "../domain/DueWork.ts"
 import type { Held, NewWork, Progress, Renewed, Settlement, TurnResult } from "../domain/Settlement.ts"
 import { plain } from "../domain/Line.ts"
 import type { Line } from "../domain/Line.ts"
@@ -14,8 +13,7 @@ import { promoteStatements } from "./Promotion.ts"
 import { answerStatement, recordStatement, takeOverStatement } from "./Recording.ts"
 import { rescueStatement, roomForSuspect } from "./Rescue.ts"
 import * as Settings from "./Settings.ts"
-import { leasedWork, turnStatement } from "./Turn.ts"
-import type { TurnRow } from "./Turn.ts"
+import { toldBy, turnStatement } from "./Turn.ts"
 import { lineStatements } from "./Waiting.ts"
 
 /**
@@ -269,19 +267,6 @@ export class Lease extends Context.Tag("ordinaut/Lease")<
       })
     })
   )
-}
-
-/** What a turn did, from its rows: each is a lease, or names what was settled or found no slot. */
-const toldBy = (rows: ReadonlyArray<TurnRow>) => {
-  const leased: Array<DueWork> = []
-  const done = new Set<string>()
-  let blocked = 0
-  for (const row of rows) {
-    if (row.kind === "leased") leased.push(leasedWork(row))
-    else if (row.kind === "settled") done.add(row.subject)
-    else blocked++
-  }
-  return { leased, done, blocked }
 }
 
 const count = (settled: ReadonlyArray<Settlement>, lost: number) => {

@@ -20,7 +20,7 @@ type LeasedRow = {
 }
 
 /** A row of the answer: a leased row, or the id of another in `subject`. */
-export type TurnRow =
+type TurnRow =
   | (LeasedRow & { readonly kind: "leased" })
   | { readonly kind: "settled" | "blocked"; readonly subject: string }
 
@@ -28,7 +28,7 @@ const instant = (date: Date) => DateTime.unsafeFromDate(date)
 const instantOrNull = (date: Date | null) => (date === null ? null : instant(date))
 
 /** The work of a leased row, taken as it is: to check its columns one by one costs more than all else that a turn does for it. */
-export const leasedWork = (row: LeasedRow): DueWork =>
+const leasedWork = (row: LeasedRow): DueWork =>
   new DueWork(
     {
       ...row,
@@ -43,6 +43,19 @@ export const leasedWork = (row: LeasedRow): DueWork =>
     },
     true
   )
+
+/** What a turn did, from its rows: each is a lease, or names what was settled or found no slot. */
+export const toldBy = (rows: ReadonlyArray<TurnRow>) => {
+  const leased: Array<DueWork> = []
+  const done = new Set<string>()
+  let blocked = 0
+  for (const row of rows) {
+    if (row.kind === "leased") leased.push(leasedWork(row))
+    else if (row.kind === "settled") done.add(row.subject)
+    else blocked++
+  }
+  return { leased, done, blocked }
+}
 
 interface TurnInput {
   readonly worker: string
