@@ -30,6 +30,7 @@ const within = async <A>(place: Place, body: (house: House) => Promise<A>): Prom
     WORKER_CONCURRENCY
   }
   const client = new pg.Client({ connectionString: place.postgres })
+  client.on("error", () => undefined)
   try {
     const migrated = await Effect.runPromise(
       Programs.run("migrate", env).pipe(

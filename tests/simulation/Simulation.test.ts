@@ -9,7 +9,7 @@ describe("the simulation", () => {
   })
 
   it("holds every invariant in small worlds", { timeout: 180_000 }, async () => {
-    const worlds = await surviveWorlds(1, small, 15_000, 100)
+    const worlds = await surviveWorlds(1, small, 8_000, 100)
     process.stdout.write(`${worlds} small worlds\n`)
   })
 })
