@@ -2,7 +2,8 @@
 # Built from the root of the repository: docker build -f ops/docker/scheduler.Dockerfile -t ordinaut-scheduler .
 ARG NODE_IMAGE=node:24.21.0-bookworm-slim
 
-FROM ${NODE_IMAGE} AS build
+# What is built is the same for every platform.
+FROM --platform=$BUILDPLATFORM ${NODE_IMAGE} AS build
 WORKDIR /src
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
