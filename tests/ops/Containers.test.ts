@@ -5,7 +5,7 @@ import { Effect, Schema, type Scope } from "effect"
 import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
 import { chmodSync, existsSync, readFileSync, statSync } from "node:fs"
-import { chmod, cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { chmod, cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises"
 import { createServer } from "node:http"
 import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
@@ -133,9 +133,19 @@ describe("the images", () => {
       Effect.gen(function* () {
         const folder = yield* temporary
         const out = join(folder, "out")
-        yield* Effect.promise(() =>
-          execute(process.execPath, ["--import", "tsx", "scripts/build.ts", out], { cwd: root })
-        )
+        const context = join(folder, "context")
+        yield* Effect.promise(async () => {
+          // From what the first stage copies and nothing else, by the command that it runs.
+          const [first] = images
+          for (const { built, from, to } of first?.built.copies ?? []) {
+            const target = to.endsWith("/") ? join(to, from.split("/").at(-1) ?? "") : to
+            if (!built) await cp(join(root, from), join(context, target), { recursive: true })
+          }
+          await symlink(join(root, "node_modules"), join(context, "node_modules"))
+          const [node, ...args] = first?.built.command.replace("/out", out).split(" ") ?? []
+          assert.strictEqual(node, "node")
+          await execute(process.execPath, args, { cwd: context })
+        })
         for (const { copies, program } of images)
           yield* Effect.promise(async () => {
             await mkdir(join(folder, program))

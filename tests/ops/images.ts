@@ -17,6 +17,8 @@ export interface Image {
   }>
   /** What is copied: from the context or from the first stage, to a path below the folder of the program. */
   readonly copies: ReadonlyArray<{ readonly built: boolean; readonly from: string; readonly to: string }>
+  /** The stage before: what it copies, and the last command that it runs. */
+  readonly built: { readonly copies: Image["copies"]; readonly command: string }
   readonly env: Readonly<Record<string, string>>
   readonly port: number
 }
@@ -36,16 +38,26 @@ const read = (name: string): Image => {
     const given = one.getArgumentsContent() ?? ""
     return { keyword: one.getKeyword(), given, strings: [...given.matchAll(/"([^"]*)"/g)].map(([, part = ""]) => part) }
   })
-  const stages = new Set(instructions.map((one) => one.getRange().start.line))
+  const ofLast = new Set(instructions.map((one) => one.getRange().start.line))
+  const copies = (isLast: boolean) =>
+    file
+      .getCOPYs()
+      .filter((one) => ofLast.has(one.getRange().start.line) === isLast)
+      .flatMap(copied)
   return {
     program: name.replace(".Dockerfile", ""),
     text,
     file,
     last,
-    copies: file
-      .getCOPYs()
-      .filter((one) => stages.has(one.getRange().start.line))
-      .flatMap(copied),
+    copies: copies(true),
+    built: {
+      copies: copies(false),
+      command:
+        file
+          .getInstructions()
+          .findLast((one) => one.getKeyword() === "RUN" && !ofLast.has(one.getRange().start.line))
+          ?.getArgumentsContent() ?? ""
+    },
     env: Object.fromEntries(
       last
         .filter(({ keyword }) => keyword === "ENV")
