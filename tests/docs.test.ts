@@ -95,7 +95,8 @@ describe("the documents", () => {
 
   it("name no environment variable that does not exist", () => {
     const ofExamples = examples.flatMap((path) => found(path, /\bprocess\.env\.(\w+)/g))
-    const known = new Set([...settings.map(({ name }) => name), ...ofExamples, "CI", "NO_COLOR"])
+    const ofCompose = found("ops/compose.yaml", /\$\{(\w+)/g)
+    const known = new Set([...settings.map(({ name }) => name), ...ofExamples, ...ofCompose, "CI", "NO_COLOR"])
     const named = documents.flatMap((path) =>
       found(path, /(?<![\w*])((?:[A-Z][A-Z0-9]*_)+[A-Z0-9]+)\b/g).map((name) => ({ path, name }))
     )

@@ -1,0 +1,31 @@
+# syntax=docker/dockerfile:1
+# Built from the root of the repository: docker build -f ops/docker/worker.Dockerfile -t ordinaut-worker .
+ARG NODE_IMAGE=node:24.21.0-bookworm-slim
+
+# What is built is the same for every platform.
+FROM --platform=$BUILDPLATFORM ${NODE_IMAGE} AS build
+WORKDIR /src
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json ./
+COPY scripts/build.ts scripts/
+COPY migrations migrations
+COPY src src
+RUN node --import tsx scripts/build.ts /out
+
+FROM ${NODE_IMAGE}
+LABEL org.opencontainers.image.title="ordinaut-worker" org.opencontainers.image.licenses="MIT"
+ENV NODE_ENV=production NODE_OPTIONS=--enable-source-maps LOG_FORMAT=json HOST=0.0.0.0 OPS_PORT=8082
+WORKDIR /app
+COPY package.json LICENSE ./
+COPY ops/docker/healthcheck.mjs ./
+COPY --from=build /out/worker.js /out/worker.js.map /out/JsonSchemaThread.js /out/JsonSchemaThread.js.map ./
+COPY --from=build /out/migrations ./migrations
+# The account "node" of the base, by number: Kubernetes cannot see whether a name is root.
+USER 1000:1000
+EXPOSE 8082
+# Liveness: an orchestrator that restarts what is unhealthy shall not do so because the database is away.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["node", "healthcheck.mjs", "OPS_PORT", "live"]
+STOPSIGNAL SIGTERM
+# Node itself is process 1: the program handles SIGTERM and SIGINT, and starts no processes that would have to be reaped.
+CMD ["node", "worker.js"]
