@@ -167,7 +167,7 @@ export const ordinaut: Contender = {
       const expression = `${due.getUTCSeconds()} ${due.getUTCMinutes()} * * * *`
       for (let n = 0; n < schedules; n += 1000) {
         await call(door, "POST", "/tasks/batch", {
-          tasks: Array.from({ length: Math.min(1000, schedules - n) }, (_, i) => ({
+          items: Array.from({ length: Math.min(1000, schedules - n) }, (_, i) => ({
             title: `schedule ${n + i}`,
             schedule_kind: "cron",
             schedule_expr: expression,
