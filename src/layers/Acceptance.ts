@@ -23,8 +23,6 @@ export interface Arrival {
   readonly emitKey: string | null
   readonly hops: number
   readonly traceparent: string | null
-  /** Of the request that it came by. */
-  readonly requestId: string | null
 }
 
 /** Whose events they are; `by` is null where no agent published them. */
@@ -189,8 +187,7 @@ export const make = (sql: SqlClient.SqlClient, lease: typeof Lease.Service, awai
     const told = yield* awaited.tell(source.namespace, events)
     yield* tell(source, events, runs, now)
     yield* append(
-      events.map(({ arrival, id, topic }) => ({
-        request_id: arrival.requestId,
+      events.map(({ id, topic }) => ({
         actor: source.by ?? "system",
         namespace: source.namespace,
         action: "event.published",

@@ -14,13 +14,11 @@ import type { StoreUnavailable } from "../domain/StoreUnavailable.ts"
 import { InvalidField } from "../domain/Task.ts"
 import * as Acceptance from "./Acceptance.ts"
 import { AwaitedEvents } from "./AwaitedEvents.ts"
-import { RequestId } from "./Correlation.ts"
 import { storeErrors } from "./Db.ts"
 import { Lease } from "./Lease.ts"
 import * as Listeners from "./Listeners.ts"
 import type { Listener } from "./Listeners.ts"
 import { fitting } from "./PageSize.ts"
-import { sharing } from "./SharedCommits.ts"
 import * as TaskRows from "./TaskRows.ts"
 import { Wakeups } from "./Wakeups.ts"
 
@@ -87,7 +85,7 @@ export class Events extends Context.Tag("ordinaut/Events")<
     ) => Effect.Effect<ReadonlyArray<TopicSeen>, StoreUnavailable>
   }
 >() {
-  static readonly layer = Layer.scoped(
+  static readonly layer = Layer.effect(
     this,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
@@ -112,20 +110,12 @@ export class Events extends Context.Tag("ordinaut/Events")<
         return events
       })
 
-      const acceptTogether = yield* sharing(
-        ({ source: { by, namespace } }: { readonly source: Acceptance.Source; readonly arrival: Acceptance.Arrival }) =>
-          `${namespace}/${by}`,
-        (all) =>
-          accept(
-            all[0].source,
-            all.map(({ arrival }) => arrival)
-          )
-      )
+      const acceptOne = Effect.fnUntraced(function* (source: Acceptance.Source, arrival: Acceptance.Arrival) {
+        const [event] = yield* accept(source, [arrival])
+        return event ?? (yield* Effect.dieMessage("a batch of one has one answer"))
+      })
 
-      const acceptOne = (source: Acceptance.Source, arrival: Omit<Acceptance.Arrival, "requestId">) =>
-        Effect.flatMap(RequestId, (requestId) => acceptTogether({ source, arrival: { ...arrival, requestId } }))
-
-      const acceptFree = (source: Acceptance.Source, arrival: ReturnType<typeof arrivalOf>) => {
+      const acceptFree = (source: Acceptance.Source, arrival: Acceptance.Arrival) => {
         const refused = reservedProblem(arrival)
         return refused === null ? acceptOne(source, arrival) : Effect.fail(refused)
       }
@@ -136,8 +126,7 @@ export class Events extends Context.Tag("ordinaut/Events")<
         }, storeErrors),
 
         publishAll: Effect.fn("Events.publishAll")(function* ({ id, namespace }, inputs, traceparent) {
-          const requestId = yield* RequestId
-          const arrivals = inputs.map((input) => ({ ...arrivalOf(input, traceparent), requestId }))
+          const arrivals = inputs.map((input) => arrivalOf(input, traceparent))
           const accepted = yield* accept(
             { namespace, by: id },
             arrivals.filter((arrival) => reservedProblem(arrival) === null)
@@ -224,7 +213,7 @@ export class Events extends Context.Tag("ordinaut/Events")<
   )
 }
 
-const arrivalOf = ({ dedupe_key, payload, topic }: EventCreate, traceparent: string | null) => ({
+const arrivalOf = ({ dedupe_key, payload, topic }: EventCreate, traceparent: string | null): Acceptance.Arrival => ({
   topic,
   payload,
   dedupe: dedupe_key ?? null,
@@ -233,7 +222,7 @@ const arrivalOf = ({ dedupe_key, payload, topic }: EventCreate, traceparent: str
   traceparent
 })
 
-const reservedProblem = ({ topic }: Pick<Acceptance.Arrival, "topic">): InvalidField | null =>
+const reservedProblem = ({ topic }: Acceptance.Arrival): InvalidField | null =>
   isReserved(topic)
     ? new InvalidField({ path: "/topic", message: "topics below ordinaut are the product's own" })
     : null
